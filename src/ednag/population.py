@@ -1,0 +1,208 @@
+"""What a generation run holds: random streams, the archive of everything evaluated, and the legend of shapes.
+
+Legend, used in every docstring of the package:
+
+======  =============================================================================
+symbol  meaning
+======  =============================================================================
+``R``   independent runs (seeds) that advance together
+``N``   members of a population
+``L``   genes of an architecture (integers; gene ``l`` is in ``0 .. cardinalities[l]-1``)
+``D``   continuous genes: the one-hot width, ``sum(cardinalities)`` unless a space says otherwise
+``M``   places in an archive
+``*B``  any leading batch dimensions
+======  =============================================================================
+
+Fitness is a float64 tensor, higher is better. ``-inf`` marks an architecture that is invalid or whose evaluation
+failed; values at or below :data:`INFEASIBLE` mark one that violates a constraint (the further below, the worse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INFEASIBLE = -1e12
+"""Fitness at or below this belongs to an architecture that violates a constraint (or is invalid, at ``-inf``)."""
+
+
+def feasible(fitness: Tensor) -> Tensor:
+    """Tell which fitness values belong to architectures that are valid and meet every constraint.
+
+    Args:
+        fitness: any shape.
+
+    Returns:
+        boolean tensor of the same shape.
+    """
+    return fitness > INFEASIBLE
+
+
+class Noise:
+    """One random stream for each run, so that a run gives the same result alone and in a batch.
+
+    Args:
+        seeds: one seed a run, each in ``0 .. 2**63 - 1``.
+        device: where numbers are drawn. Streams differ between kinds of device.
+
+    Raises:
+        ValueError: if there is no seed, or one is negative.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        if len(seeds) == 0 or min(seeds) < 0:
+            raise ValueError(f"seeds must be one or more integers >= 0, got {list(seeds)}")
+        self.seeds = [int(seed) for seed in seeds]
+        self.device = torch.device(device)
+        self._streams = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw standard normal numbers, float32, of shape ``(R, *shape)``."""
+        return torch.stack([torch.randn(shape, generator=g, device=self.device) for g in self._streams])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw uniform numbers in ``[0, 1)``, float32, of shape ``(R, *shape)``."""
+        return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self._streams])
+
+    def integers(self, high: Tensor, *shape: int) -> Tensor:
+        """Draw integers uniformly from ``0 .. high - 1``, int64, of shape ``(R, *shape)``.
+
+        Args:
+            high: positive integers that broadcast against ``(R, *shape)``.
+            shape: shape of one run's draw.
+        """
+        return torch.minimum((self.uniform(*shape) * high).long(), high.to(self.device) - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seeds and the exact position of every stream, as primitives and byte tensors."""
+        return {"seeds": self.seeds, "streams": [g.get_state() for g in self._streams]}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> Noise:
+        """Continue the streams saved by :meth:`state_dict`."""
+        noise = cls(state["seeds"], device)
+        for stream, saved in zip(noise._streams, state["streams"], strict=True):
+            stream.set_state(saved)
+        return noise
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Every distinct architecture that each run has evaluated, in order of evaluation.
+
+    Rows beyond ``count`` are padding: key ``-1``, fitness ``-inf``.
+
+    Attributes:
+        keys: canonical identity of each architecture, int64 ``(R, M)``, non-negative.
+        genes: int64 ``(R, M, L)``.
+        fitness: float64 ``(R, M)``.
+        count: distinct architectures evaluated, int64 ``(R,)``.
+        lookups: architectures asked for in all, repeats included, int64 ``(R,)``.
+    """
+
+    keys: Tensor
+    genes: Tensor
+    fitness: Tensor
+    count: Tensor
+    lookups: Tensor
+
+    @classmethod
+    def empty(cls, runs: int, num_genes: int, device: torch.device | str = "cpu", capacity: int = 64) -> Archive:
+        """Make an archive without entries for ``runs`` runs."""
+        zeros = torch.zeros(runs, dtype=torch.int64, device=device)
+        return cls(
+            keys=torch.full((runs, capacity), -1, dtype=torch.int64, device=device),
+            genes=torch.zeros((runs, capacity, num_genes), dtype=torch.int64, device=device),
+            fitness=torch.full((runs, capacity), -torch.inf, dtype=torch.float64, device=device),
+            count=zeros,
+            lookups=zeros.clone(),
+        )
+
+    @property
+    def filled(self) -> Tensor:
+        """Mask of the rows that hold an architecture, ``(R, M)``."""
+        return torch.arange(self.keys.shape[1], device=self.keys.device) < self.count[:, None]
+
+    def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Look architectures up.
+
+        Args:
+            keys: identities, ``(R, N)``, non-negative.
+
+        Returns:
+            ``known`` (bool) and ``position`` (int64; 0 where unknown), both ``(R, N)``.
+        """
+        most = max(int(self.count.max()), 1)
+        hits = keys[:, :, None] == self.keys[:, None, :most]
+        return hits.any(-1), hits.int().argmax(-1)
+
+    def add(self, keys: Tensor, genes: Tensor, fitness: Tensor, asked: Tensor | None = None) -> Archive:
+        """Record evaluated architectures: the first of each identity counts, repeats only add to ``lookups``.
+
+        Args:
+            keys: ``(R, N)``.
+            genes: ``(R, N, L)``.
+            fitness: ``(R, N)``.
+            asked: which members count at all, bool ``(R, N)``; all where it is ``None``.
+
+        Returns:
+            a new archive.
+        """
+        asked = torch.ones_like(keys, dtype=torch.bool) if asked is None else asked
+        fresh = asked & ~self.find(keys)[0] & first_occurrence(keys.where(asked, -1))
+        place = self.count[:, None] + fresh.cumsum(1) - 1
+        grown = self._reserve(int(self.count.max()) + keys.shape[1])
+        row = torch.arange(keys.shape[0], device=keys.device)[:, None].expand_as(keys)[fresh]
+        column = place[fresh]
+        out = replace(
+            grown,
+            keys=grown.keys.clone(),
+            genes=grown.genes.clone(),
+            fitness=grown.fitness.clone(),
+            count=self.count + fresh.sum(1),
+            lookups=self.lookups + asked.sum(1),
+        )
+        out.keys[row, column] = keys[fresh]
+        out.genes[row, column] = genes[fresh]
+        out.fitness[row, column] = fitness[fresh].to(out.fitness.dtype)
+        return out
+
+    def _reserve(self, capacity: int) -> Archive:
+        """Return an archive with at least ``capacity`` places (doubling, so that growth costs linear time in all)."""
+        extra = self.keys.shape[1]
+        while extra < capacity:
+            extra *= 2
+        extra -= self.keys.shape[1]
+        if extra == 0:
+            return self
+        blank = Archive.empty(self.keys.shape[0], self.genes.shape[-1], self.keys.device, extra)
+        return replace(
+            self,
+            keys=torch.cat([self.keys, blank.keys], 1),
+            genes=torch.cat([self.genes, blank.genes], 1),
+            fitness=torch.cat([self.fitness, blank.fitness], 1),
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name, for a checkpoint."""
+        return dict(vars(self))
+
+
+def first_occurrence(keys: Tensor) -> Tensor:
+    """Mark the first member of each identity within a batch.
+
+    Args:
+        keys: ``(*B, N)``.
+
+    Returns:
+        bool ``(*B, N)``.
+    """
+    same = keys[..., :, None] == keys[..., None, :]
+    return same.int().argmax(-1) == torch.arange(keys.shape[-1], device=keys.device)

@@ -1,0 +1,168 @@
+"""NAS-Bench-201, also called the topology space of NATS-Bench (Dong & Yang 2020; Dong et al. 2021)."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise, product
+
+import torch
+from torch import Tensor, nn
+
+from ednag.spaces.base import SearchSpace
+from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+"""Symbols of an edge; a gene is an index into this tuple."""
+
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""``(source, target)`` of each gene, in the order of the benchmark's string."""
+
+
+class NASBench201(SearchSpace):
+    """Cells of four nodes whose six edges carry one of five operations each: 15,625 cells in 6,466 isomorphism classes.
+
+    Args:
+        padded: use the published continuous layout, ``D`` = 8 x 7 (an input row, six edges, an output row; each with
+            an input symbol, five operations and an output symbol), in place of the compact 6 x 5. The rows and
+            columns that can't matter are then noise that ``decode`` ignores.
+    """
+
+    name = "nasbench201"
+    cardinalities = (len(OPERATIONS),) * len(EDGES)
+
+    def __init__(self, padded: bool = False) -> None:
+        self.padded = padded
+
+    @property
+    def noise_dim(self) -> int:
+        """``D``: 56 if padded, else 30."""
+        return 56 if self.padded else super().noise_dim
+
+    def encode(self, genes: Tensor) -> Tensor:
+        """One-hot, see :meth:`SearchSpace.encode`; with the constant rows where the layout is padded."""
+        compact = super().encode(genes)
+        if not self.padded:
+            return compact
+        out = compact.new_zeros((*genes.shape[:-1], 8, 7))
+        out[..., 0, 0] = out[..., 7, 6] = 1.0
+        out[..., 1:7, 1:6] = compact.unflatten(-1, (6, 5))
+        return out.flatten(-2)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Arg-max over the five operations of each edge, see :meth:`SearchSpace.decode`."""
+        rows = x.unflatten(-1, (8, 7))[..., 1:7, 1:6] if self.padded else x.unflatten(-1, (6, 5))
+        return rows.argmax(-1)
+
+    def identity(self, genes: Tensor) -> Tensor:
+        """Smallest cell code of the isomorphism class, in ``0 .. 15624``; see :func:`isomorphism_classes`."""
+        return isomorphism_classes().to(genes.device)[cell_code(genes)]
+
+    def describe(self, genes: Tensor) -> str:
+        """Write a cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+        edges = [f"{OPERATIONS[gene]}~{source}" for gene, (source, _) in zip(self.check(genes).tolist(), EDGES)]
+        return "+".join(f"|{'|'.join(edges[a:b])}|" for a, b in pairwise((0, 1, 3, 6)))
+
+    def parse(self, text: str) -> Tensor:
+        """Read a cell string; see :meth:`SearchSpace.parse`."""
+        edges = re.findall(r"([\w]+)~(\d)", text)
+        sources = [str(source) for source, _ in EDGES]
+        shaped = re.fullmatch(r"\|[^|+]+\|\+(\|[^|+]+){2}\|\+(\|[^|+]+){3}\|", text.strip())
+        if not shaped or [source for _, source in edges] != sources:
+            raise ValueError(
+                f"not a NAS-Bench-201 cell: {text!r}. Expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| "
+                f"with each op one of {', '.join(OPERATIONS)}"
+            )
+        unknown = [name for name, _ in edges if name not in OPERATIONS]
+        if unknown:
+            raise ValueError(f"unknown operation {unknown[0]!r} in {text!r}; allowed: {', '.join(OPERATIONS)}")
+        return torch.tensor([OPERATIONS.index(name) for name, _ in edges])
+
+    def build(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        in_channels: int = 3,
+        channels: int = 16,
+        cells: int = 5,
+        stem_stride: int = 1,
+    ) -> nn.Sequential:
+        """Build the benchmark's network: stem, three stages of ``cells`` cells with reductions between, classifier.
+
+        Args:
+            genes: one cell, int64 ``(6,)``.
+            num_classes: logits.
+            in_channels: channels of the images.
+            channels: width of the first stage; doubled at each reduction.
+            cells: cells a stage (5 in the benchmark, 1 in proxies).
+            stem_stride: stride of the first convolution; 1 in the benchmark, more for large images.
+
+        Returns:
+            a network from ``(batch, in_channels, h, w)`` to ``(batch, num_classes)``.
+        """
+        codes = self.check(genes).tolist()
+        stem = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, stem_stride, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
+        layers: list[nn.Module] = [stem]
+        for stage in range(3):
+            width = channels * 2**stage
+            if stage:
+                layers.append(ResidualReduction(width // 2, width))
+            layers += [_cell(codes, width) for _ in range(cells)]
+        return nn.Sequential(*layers, Head(channels * 4, num_classes))
+
+
+def cell_code(genes: Tensor) -> Tensor:
+    """Number a cell: its genes as digits of base 5, the first edge the most significant; ``(*B, 6)`` to ``(*B,)``."""
+    powers = torch.tensor([5**i for i in reversed(range(6))], device=genes.device)
+    return (genes * powers).sum(-1)
+
+
+@cache
+def isomorphism_classes() -> Tensor:
+    """Map every cell code to the smallest code of its isomorphism class, int64 ``(15625,)``; 6,466 distinct values.
+
+    The benchmark's rule (Dong & Yang 2020): an edge that carries ``none``, or starts at an empty node, is empty;
+    ``skip_connect`` passes its source on; a node is the unordered sum of what reaches it. Cells with equal output
+    expressions are one.
+    """
+    first: dict[str, int] = {}
+    classes = [first.setdefault(_expression(cell), code) for code, cell in enumerate(product(range(5), repeat=6))]
+    return torch.tensor(classes)
+
+
+def _expression(cell: tuple[int, ...]) -> str:
+    """Write what the output node computes, as an expression over the input."""
+    nodes = ["in"]
+    for target in (1, 2, 3):
+        terms = []
+        for gene, (source, end) in zip(cell, EDGES, strict=True):
+            if end != target:
+                continue
+            value, operation = nodes[source], OPERATIONS[gene]
+            if operation == "none" or value == "#":
+                terms.append("#")
+            else:
+                terms.append(value if operation == "skip_connect" else f"({value})@{operation}")
+        nodes.append("+".join(sorted(terms)))
+    return nodes[-1]
+
+
+def _cell(codes: list[int], channels: int) -> DenseCell:
+    """Build one cell at a width; edges that carry ``none`` are left out."""
+    edges = [
+        (source, target, _operation(OPERATIONS[code], channels))
+        for code, (source, target) in zip(codes, EDGES, strict=True)
+        if OPERATIONS[code] != "none"
+    ]
+    return DenseCell(edges, num_nodes=4)
+
+
+def _operation(name: str, channels: int) -> nn.Module:
+    """Build the operation of one edge at stride 1."""
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return ReLUConvBN(channels, channels, kernel_size=1 if name == "nor_conv_1x1" else 3)

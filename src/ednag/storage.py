@@ -1,0 +1,61 @@
+"""Files on disk: written whole or not at all, and read without running what they contain."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+
+def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        write: called with a binary stream.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, indented, with sorted keys where order carries nothing."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    atomic_write(path, lambda stream: stream.write(text.encode()))
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Save tensors and primitives with :func:`torch.save`, atomically."""
+    atomic_write(path, lambda stream: torch.save(state, stream))
+
+
+def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what :func:`save_state` wrote (``weights_only``: no code runs).
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is damaged or not a saved state ({error})") from None
+    return state
