@@ -21,6 +21,7 @@ class Fitness(ABC):
     Attributes:
         lookups: valid architectures asked for, repeats included.
         evaluations: architectures that :meth:`score` was called with.
+        generating: whether generation is under way; :meth:`reveal` is refused then.
     """
 
     name: str = "fitness"
@@ -29,6 +30,7 @@ class Fitness(ABC):
     def __init__(self) -> None:
         self.lookups = 0
         self.evaluations = 0
+        self.generating = False
         self._known: dict[int, float] = {}
 
     def setup(
@@ -83,6 +85,22 @@ class Fitness(ABC):
             self.evaluations += len(order)
         out[valid] = torch.tensor([self._known[key] for key in keys], dtype=torch.float64, device=genes.device)
         return out
+
+    def reveal(self, genes: Tensor) -> dict[str, Tensor]:
+        """Look up what only a finished generation may see (a benchmark's test metrics); nothing by default.
+
+        Args:
+            genes: the reported architectures, int64 ``(n, L)``.
+
+        Returns:
+            ``(n,)`` values by name.
+
+        Raises:
+            RuntimeError: if generation is under way.
+        """
+        if self.generating:
+            raise RuntimeError(f"{self.name}: test metrics can't be looked up while generation is under way")
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Scores and counts so far, so that a resumed run pays nothing twice."""
