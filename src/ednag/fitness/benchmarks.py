@@ -81,7 +81,9 @@ class BenchmarkTable:
             problem = f"the table has no {split} accuracy on {dataset!r} after {epochs} epochs"
         accuracies = {key: [rest for rest in rests if "/" in rest] for key, rests in known.items()}
         listed = "; ".join(f"{key}: {', '.join(rests)}" for key, rests in accuracies.items() if rests)
-        raise ValueError(f"{problem}. It has (split/epochs) {listed}")
+        raise ValueError(
+            f"{problem}. It has (split/epochs) {listed}; `ednag data import` adds what official files hold"
+        )
 
     def best(self, name: str) -> float:
         """Largest known value of a metric."""
