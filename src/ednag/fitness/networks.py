@@ -46,7 +46,10 @@ def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, i
         ValueError: for an option that the space doesn't know, naming those it knows.
     """
     fixed = {"genes", "num_classes", "in_channels"}
-    known = [name for name in inspect.signature(space.build).parameters if name not in fixed]
+    parameters = inspect.signature(space.build).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.name not in fixed]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(options)
     for name in options:
         if name not in known:
             raise ValueError(

@@ -147,7 +147,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         images: ``(B, C, H, W)``.
 
     Returns:
-        the score; ``-inf`` where two images can't be told apart.
+        the score; ``-inf`` where two images can't be told apart, NaN where the network's output is not finite.
     """
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
 
@@ -165,7 +165,8 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         if isinstance(module, (nn.ReLU, nn.ReLU6, nn.Hardswish)):
             module.register_forward_pre_hook(add)
     with torch.no_grad():
-        subject(images)
+        if not subject(images).isfinite().all():
+            return math.nan
     sign, log_determinant = torch.linalg.slogdet(kernel)
     return float(log_determinant) if sign > 0 else -math.inf
 
