@@ -1,0 +1,97 @@
+"""What lets a training be killed at any moment and go on: one checkpoint an epoch, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from ednag.retraining.data import epoch_seed
+
+LAST = "last.ckpt"
+"""The checkpoint of the last finished epoch."""
+
+BEST = "best.ckpt"
+"""The checkpoint of the epoch with the best validation accuracy, where the recipe asks for it."""
+
+
+class EpochCheckpoint(Checkpoint):
+    """Save after every epoch, keep the time, and seed the global random numbers (dropout, drop-path) by the epoch.
+
+    Lightning writes a checkpoint to the system's temporary folder and moves it, which is no single step where that is
+    another file system; here it is written beside its place, flushed to disk, and renamed.
+
+    Args:
+        folder: where ``last.ckpt`` (and ``best.ckpt``) go.
+        seed: of the training.
+        keep_best: also keep the epoch with the best ``val/top1``.
+
+    Attributes:
+        seconds: spent training, over all interrupted parts, without validation.
+        images: training images seen.
+        epochs: finished epochs.
+    """
+
+    def __init__(self, folder: Path, seed: int, keep_best: bool = False) -> None:
+        self.folder = Path(folder)
+        self.seed = seed
+        self.keep_best = keep_best
+        self.seconds = 0.0
+        self.images = 0
+        self.epochs = 0
+        self.best = -1.0
+        self._started: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts so far, as primitives."""
+        return {"seconds": self.seconds, "images": self.images, "epochs": self.epochs, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the counts."""
+        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
+        self.epochs, self.best = state_dict["epochs"], state_dict["best"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed the epoch and start the clock."""
+        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count images."""
+        self.images += len(batch[1]) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        if not trainer.sanity_checking:
+            self._stop()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the finished epoch."""
+        self._stop()
+        self.epochs = trainer.current_epoch + 1
+        score = float(trainer.callback_metrics.get("val/top1", -1.0))
+        if self.keep_best and score > self.best:
+            self.best = score
+            self._save(trainer, BEST)
+        self._save(trainer, LAST)
+
+    def _stop(self) -> None:
+        if self._started is not None:
+            self.seconds += time.perf_counter() - self._started
+            self._started = None
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        """Write a checkpoint beside its place and rename it."""
+        part = self.folder / f".{name}.part"
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(self.folder / name)
