@@ -143,36 +143,33 @@ class Archive:
         hits = keys[:, :, None] == self.keys[:, None, :most]
         return hits.any(-1), hits.int().argmax(-1)
 
-    def add(self, keys: Tensor, genes: Tensor, fitness: Tensor, asked: Tensor | None = None) -> Archive:
-        """Record evaluated architectures: the first of each identity counts, repeats only add to ``lookups``.
+    def unseen(self, keys: Tensor) -> Tensor:
+        """Mark the members that are neither in the archive nor earlier in the batch, bool ``(R, N)``."""
+        return ~self.find(keys)[0] & first_occurrence(keys)
+
+    def add(self, keys: Tensor, genes: Tensor, fitness: Tensor, new: Tensor, lookups: Tensor) -> Archive:
+        """Record evaluated architectures.
 
         Args:
             keys: ``(R, N)``.
             genes: ``(R, N, L)``.
             fitness: ``(R, N)``.
-            asked: which members count at all, bool ``(R, N)``; all where it is ``None``.
+            new: which members to record, bool ``(R, N)``; see :meth:`unseen`.
+            lookups: how many architectures were asked for, int64 ``(R,)``.
 
         Returns:
             a new archive.
         """
-        asked = torch.ones_like(keys, dtype=torch.bool) if asked is None else asked
-        fresh = asked & ~self.find(keys)[0] & first_occurrence(keys.where(asked, -1))
-        place = self.count[:, None] + fresh.cumsum(1) - 1
         grown = self._reserve(int(self.count.max()) + keys.shape[1])
-        row = torch.arange(keys.shape[0], device=keys.device)[:, None].expand_as(keys)[fresh]
-        column = place[fresh]
-        out = replace(
-            grown,
-            keys=grown.keys.clone(),
-            genes=grown.genes.clone(),
-            fitness=grown.fitness.clone(),
-            count=self.count + fresh.sum(1),
-            lookups=self.lookups + asked.sum(1),
+        row, member = new.nonzero(as_tuple=True)
+        place = (row, (self.count[:, None] + new.cumsum(1) - 1)[row, member])
+        return Archive(
+            keys=grown.keys.index_put(place, keys[row, member]),
+            genes=grown.genes.index_put(place, genes[row, member]),
+            fitness=grown.fitness.index_put(place, fitness[row, member].double()),
+            count=self.count + new.sum(1),
+            lookups=self.lookups + lookups,
         )
-        out.keys[row, column] = keys[fresh]
-        out.genes[row, column] = genes[fresh]
-        out.fitness[row, column] = fitness[fresh].to(out.fitness.dtype)
-        return out
 
     def _reserve(self, capacity: int) -> Archive:
         """Return an archive with at least ``capacity`` places (doubling, so that growth costs linear time in all)."""

@@ -86,6 +86,17 @@ class Fitness(ABC):
         out[valid] = torch.tensor([self._known[key] for key in keys], dtype=torch.float64, device=genes.device)
         return out
 
+    def details(self, genes: Tensor) -> dict[str, Tensor]:
+        """Return the parts that the scores of evaluated architectures are made of; nothing by default.
+
+        Args:
+            genes: evaluated architectures, int64 ``(n, L)``.
+
+        Returns:
+            ``(n,)`` values by name.
+        """
+        return {}
+
     def reveal(self, genes: Tensor) -> dict[str, Tensor]:
         """Look up what only a finished generation may see (a benchmark's test metrics); nothing by default.
 

@@ -4,12 +4,61 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from ednag.population import Noise
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each choice of each gene stands in a vector of continuous genes.
+
+    Attributes:
+        dim: ``D``, the length of the vector.
+        positions: for each gene, the place of each of its choices, in ``0 .. dim - 1``; places that no choice claims
+            are noise that decoding ignores.
+    """
+
+    dim: int
+    positions: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def compact(cls, cardinalities: tuple[int, ...]) -> Layout:
+        """Lay the choices of all genes one after the other, without gaps."""
+        ends = list(accumulate(cardinalities))
+        return cls(ends[-1], tuple(tuple(range(end - k, end)) for end, k in zip(ends, cardinalities, strict=True)))
+
+    def encode(self, genes: Tensor) -> Tensor:
+        """Write genes as one-hot blocks.
+
+        Args:
+            genes: int64 ``(*B, L)``, in range.
+
+        Returns:
+            float32 ``(*B, D)`` of zeros and ones.
+        """
+        width = max(map(len, self.positions))
+        padded = [[*places, *places[:1] * (width - len(places))] for places in self.positions]
+        table = torch.tensor(padded, device=genes.device)
+        places = table.expand(*genes.shape, -1).gather(-1, genes[..., None]).squeeze(-1)
+        return torch.zeros((*genes.shape[:-1], self.dim), device=genes.device).scatter(-1, places, 1.0)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Read genes off continuous values: the arg-max over the choices of each gene.
+
+        Args:
+            x: ``(*B, D)``.
+
+        Returns:
+            int64 ``(*B, L)``.
+        """
+        if len(set(map(len, self.positions))) == 1:
+            return x[..., torch.tensor(self.positions, device=x.device)].argmax(-1)
+        return torch.stack([x[..., list(places)].argmax(-1) for places in self.positions], -1)
 
 
 class SearchSpace(ABC):
@@ -36,33 +85,28 @@ class SearchSpace(ABC):
         return math.prod(self.cardinalities)
 
     @property
-    def noise_dim(self) -> int:
-        """``D``, the width of the continuous relaxation."""
-        return sum(self.cardinalities)
+    def layout(self) -> Layout:
+        """The compact layout, ``D = sum(cardinalities)``."""
+        return Layout.compact(self.cardinalities)
 
-    def encode(self, genes: Tensor) -> Tensor:
-        """Write genes as concatenated one-hot vectors.
+    @property
+    def published_layout(self) -> Layout:
+        """The layout that the EDNAG paper gives for this space; the compact one where it gives none."""
+        return self.layout
 
-        Args:
-            genes: int64 ``(*B, L)``.
-
-        Returns:
-            float32 ``(*B, D)`` of zeros and ones.
-        """
-        starts = torch.tensor((0, *self.cardinalities[:-1]), device=genes.device).cumsum(0)
-        out = torch.zeros((*genes.shape[:-1], sum(self.cardinalities)), device=genes.device)
-        return out.scatter(-1, genes + starts, 1.0)
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Read genes off continuous values: the arg-max over the choices of each gene.
+    def code(self, genes: Tensor) -> Tensor:
+        """Number gene strings: distinct for distinct genes where ``size < 2**63``, a hash of them otherwise.
 
         Args:
-            x: ``(*B, D)``.
+            genes: int64 ``(*B, L)``, in range.
 
         Returns:
-            int64 ``(*B, L)``.
+            int64 ``(*B,)``, non-negative; the first gene is the most significant digit.
         """
-        return torch.stack([block.argmax(-1) for block in x.split(self.cardinalities, -1)], -1)
+        code = torch.zeros(genes.shape[:-1], dtype=torch.int64, device=genes.device)
+        for gene, cardinality in zip(genes.unbind(-1), self.cardinalities, strict=True):
+            code = code * cardinality + gene
+        return code & (2**63 - 1)
 
     def valid(self, genes: Tensor) -> Tensor:
         """Tell which genes describe an architecture of this space (here: every gene in range).
@@ -130,9 +174,17 @@ class SearchSpace(ABC):
         """
 
     @abstractmethod
-    def build(self, genes: Tensor, num_classes: int, **options: Any) -> nn.Module:
-        """Build the trainable network of one architecture, int64 ``(L,)``.
+    def build(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> nn.Module:
+        """Build the trainable network of one architecture.
 
-        Every space accepts ``in_channels`` (default 3) and maps ``(batch, in_channels, height, width)`` images to
-        ``(batch, num_classes)`` logits, for any image size that its strides allow.
+        A space may offer further options (width, depth, strides), each with a default.
+
+        Args:
+            genes: int64 ``(L,)``.
+            num_classes: number of logits.
+            in_channels: channels of the images.
+
+        Returns:
+            a network from ``(batch, in_channels, height, width)`` to ``(batch, num_classes)`` logits, for any image
+            size that its strides allow.
         """

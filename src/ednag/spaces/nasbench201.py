@@ -9,7 +9,7 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor, nn
 
-from ednag.spaces.base import SearchSpace
+from ednag.spaces.base import Layout, SearchSpace
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -20,43 +20,23 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 class NASBench201(SearchSpace):
-    """Cells of four nodes whose six edges carry one of five operations each: 15,625 cells in 6,466 isomorphism classes.
-
-    Args:
-        padded: use the published continuous layout, ``D`` = 8 x 7 (an input row, six edges, an output row; each with
-            an input symbol, five operations and an output symbol), in place of the compact 6 x 5. The rows and
-            columns that can't matter are then noise that ``decode`` ignores.
-    """
+    """Cells of four nodes whose six edges carry one of five operations each: 15,625 cells in 6,466 isomorphism classes."""
 
     name = "nasbench201"
     cardinalities = (len(OPERATIONS),) * len(EDGES)
 
-    def __init__(self, padded: bool = False) -> None:
-        self.padded = padded
-
     @property
-    def noise_dim(self) -> int:
-        """``D``: 56 if padded, else 30."""
-        return 56 if self.padded else super().noise_dim
+    def published_layout(self) -> Layout:
+        """``D`` = 8 x 7: rows input, six edges, output; columns input symbol, five operations, output symbol.
 
-    def encode(self, genes: Tensor) -> Tensor:
-        """One-hot, see :meth:`SearchSpace.encode`; with the constant rows where the layout is padded."""
-        compact = super().encode(genes)
-        if not self.padded:
-            return compact
-        out = compact.new_zeros((*genes.shape[:-1], 8, 7))
-        out[..., 0, 0] = out[..., 7, 6] = 1.0
-        out[..., 1:7, 1:6] = compact.unflatten(-1, (6, 5))
-        return out.flatten(-2)
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Arg-max over the five operations of each edge, see :meth:`SearchSpace.decode`."""
-        rows = x.unflatten(-1, (8, 7))[..., 1:7, 1:6] if self.padded else x.unflatten(-1, (6, 5))
-        return rows.argmax(-1)
+        An edge whose largest entry is the input or the output symbol decodes to a gene out of range: not valid.
+        """
+        symbols = (1, 2, 3, 4, 5, 0, 6)
+        return Layout(56, tuple(tuple(7 * row + k for k in symbols) for row in range(1, 7)))
 
     def identity(self, genes: Tensor) -> Tensor:
         """Smallest cell code of the isomorphism class, in ``0 .. 15624``; see :func:`isomorphism_classes`."""
-        return isomorphism_classes().to(genes.device)[cell_code(genes)]
+        return isomorphism_classes().to(genes.device)[self.code(genes)]
 
     def describe(self, genes: Tensor) -> str:
         """Write a cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
@@ -111,12 +91,6 @@ class NASBench201(SearchSpace):
                 layers.append(ResidualReduction(width // 2, width))
             layers += [_cell(codes, width) for _ in range(cells)]
         return nn.Sequential(*layers, Head(channels * 4, num_classes))
-
-
-def cell_code(genes: Tensor) -> Tensor:
-    """Number a cell: its genes as digits of base 5, the first edge the most significant; ``(*B, 6)`` to ``(*B,)``."""
-    powers = torch.tensor([5**i for i in reversed(range(6))], device=genes.device)
-    return (genes * powers).sum(-1)
 
 
 @cache

@@ -1,0 +1,125 @@
+"""Mappings from fitness to the logarithm of a denoising weight (the ``g`` of the method's equation 2).
+
+Every mapping takes fitness ``(*B, N)`` and returns ``log g`` of the same shape, up to a constant for each batch row.
+Architectures that are invalid or violate a constraint weigh nothing; where a row has no other, all weigh the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ednag.population import feasible
+
+
+class Mapping(ABC):
+    """A fitness-to-weight mapping."""
+
+    @abstractmethod
+    def log_weight(self, fitness: Tensor) -> Tensor:
+        """``log g`` of feasible fitness values.
+
+        Args:
+            fitness: float64 ``(*B, N)``; entries that are not feasible hold the lowest feasible value.
+        """
+
+    def __call__(self, fitness: Tensor) -> Tensor:
+        """Map fitness ``(*B, N)`` to ``log g`` ``(*B, N)``."""
+        ok = feasible(fitness)
+        low = fitness.where(ok, torch.inf).amin(-1, keepdim=True)
+        log_g = self.log_weight(fitness.where(ok, low.where(low.isfinite(), 0.0)))
+        return torch.where(ok, log_g, -torch.inf).where(ok.any(-1, keepdim=True), 0.0)
+
+
+class PiecewiseLinear:
+    """Hand-made stretching of an accuracy, as in the released program: continuous, 0 at 0, steeper near the top.
+
+    Args:
+        factor: multiplies the accuracy first (released: CIFAR-10 1.0, CIFAR-100 1.2, ImageNet16-120 2.0).
+        knots: accuracies in percent at which the slope changes, increasing.
+        slopes: one more than knots.
+    """
+
+    def __init__(
+        self,
+        factor: float = 1.0,
+        knots: tuple[float, ...] = (30, 50, 70, 75, 80, 85, 90, 95),
+        slopes: tuple[float, ...] = (0.1, 1, 2, 3, 5, 10, 30, 40, 50),
+    ) -> None:
+        if len(slopes) != len(knots) + 1 or any(a >= b for a, b in pairwise((0.0, *knots))):
+            raise ValueError(f"need increasing knots > 0 and one more slope, got knots={knots}, slopes={slopes}")
+        self.factor, self.knots, self.slopes = factor, tuple(knots), tuple(slopes)
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Stretch values in percent, any shape."""
+        value = value * self.factor
+        out = torch.zeros_like(value)
+        for slope, (low, high) in zip(self.slopes, pairwise((0.0, *self.knots, torch.inf)), strict=True):
+            out = out + slope * (value.clamp(low, high) - low)
+        return out
+
+
+class Energy(Mapping):
+    """``g = exp(f / temperature)``; only differences of fitness matter.
+
+    Args:
+        temperature: in units of fitness, > 0.
+        stretch: applied to the fitness first.
+    """
+
+    def __init__(self, temperature: float = 1.0, stretch: PiecewiseLinear | None = None) -> None:
+        if temperature <= 0:
+            raise ValueError(f"temperature must be > 0, got {temperature}")
+        self.temperature, self.stretch = temperature, stretch
+
+    def log_weight(self, fitness: Tensor) -> Tensor:
+        """See :meth:`Mapping.log_weight`."""
+        value = fitness if self.stretch is None else self.stretch(fitness)
+        return (value - value.amax(-1, keepdim=True)) / self.temperature
+
+
+class Power(Mapping):
+    """``g = (f / temperature)^power``; negative fitness weighs nothing.
+
+    Args:
+        power: exponent, > 0.
+        temperature: in units of fitness, > 0.
+    """
+
+    def __init__(self, power: float = 1.0, temperature: float = 1.0) -> None:
+        if power <= 0 or temperature <= 0:
+            raise ValueError(f"power and temperature must be > 0, got {power} and {temperature}")
+        self.power, self.temperature = power, temperature
+
+    def log_weight(self, fitness: Tensor) -> Tensor:
+        """See :meth:`Mapping.log_weight`."""
+        positive = (fitness > 0).any(-1, keepdim=True)
+        return (self.power * (fitness / self.temperature).clamp(min=0).log()).where(positive, 0.0)
+
+
+class Identity(Power):
+    """``g = f``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Rank(Mapping):
+    """``g = exp(-rank / (scale N))`` with rank 0 the best and ties sharing the better rank: free of any scale.
+
+    Args:
+        scale: share of the population over which the weight falls by ``e``, > 0.
+    """
+
+    def __init__(self, scale: float = 0.1) -> None:
+        if scale <= 0:
+            raise ValueError(f"scale must be > 0, got {scale}")
+        self.scale = scale
+
+    def log_weight(self, fitness: Tensor) -> Tensor:
+        """See :meth:`Mapping.log_weight`."""
+        rank = (fitness[..., None, :] > fitness[..., :, None]).sum(-1)
+        return -rank / (self.scale * fitness.shape[-1])

@@ -1,0 +1,92 @@
+"""Noise schedules: how much of the clean sample is left at each step.
+
+A schedule knows nothing of what is diffused. ``alpha[t]`` is the cumulative signal level of the DDPM literature
+(there often written with a bar): 1 at ``t = 0`` (clean), near 0 at ``t = T`` (noise).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Schedule(ABC):
+    """A noise schedule."""
+
+    @abstractmethod
+    def level(self, time: Tensor) -> Tensor:
+        """Signal level at a time.
+
+        Args:
+            time: ``t / T`` in ``[0, 1]``, float64, any shape.
+
+        Returns:
+            values in ``[0, 1]``, decreasing in time, same shape.
+        """
+
+    def alphas(self, steps: int) -> Tensor:
+        """Signal levels of all steps.
+
+        Args:
+            steps: ``T`` >= 1.
+
+        Returns:
+            float64 ``(T + 1,)``; index is ``t``.
+
+        Raises:
+            ValueError: if ``steps`` is below 1.
+        """
+        if steps < 1:
+            raise ValueError(f"a schedule needs at least 1 step, got {steps}")
+        return self.level(torch.linspace(0, 1, steps + 1, dtype=torch.float64)).clamp(0, 1)
+
+
+class Cosine(Schedule):
+    """``cos^2``, equation 17 of Nichol & Dhariwal (2021).
+
+    Args:
+        offset: their ``s``, >= 0. At 0 this is ``(1 + cos(pi t / T)) / 2``.
+    """
+
+    def __init__(self, offset: float = 0.008) -> None:
+        if offset < 0:
+            raise ValueError(f"offset must be >= 0, got {offset}")
+        self.offset = offset
+
+    def level(self, time: Tensor) -> Tensor:
+        """See :meth:`Schedule.level`."""
+        angle = (time + self.offset) / (1 + self.offset) * math.pi / 2
+        start = math.cos(self.offset / (1 + self.offset) * math.pi / 2)
+        return (angle.cos() / start).square()
+
+
+class Linear(Schedule):
+    """Signal level falls linearly: ``1 - t / T``."""
+
+    def level(self, time: Tensor) -> Tensor:
+        """See :meth:`Schedule.level`."""
+        return 1 - time
+
+
+class DDPM(Schedule):
+    """The variance schedule of Ho et al. (2020): ``beta`` rises linearly; here in the limit of small steps.
+
+    With ``beta`` from ``first`` to ``last`` over 1,000 steps, ``log alpha = -1000 (first time + (last - first)
+    time^2 / 2)``, which any number of steps can sample.
+
+    Args:
+        first: ``beta`` of the first of 1,000 steps.
+        last: ``beta`` of the last.
+    """
+
+    def __init__(self, first: float = 1e-4, last: float = 0.02) -> None:
+        if not 0 < first <= last < 1:
+            raise ValueError(f"need 0 < first <= last < 1, got first={first}, last={last}")
+        self.first, self.last = first, last
+
+    def level(self, time: Tensor) -> Tensor:
+        """See :meth:`Schedule.level`."""
+        return (-1000 * (self.first * time + (self.last - self.first) * time.square() / 2)).exp()

@@ -1,0 +1,31 @@
+"""Samplers: evolutionary diffusion and the baselines it is compared with, behind one interface."""
+
+from ednag.diffusion.mappings import Energy, Identity, Mapping, PiecewiseLinear, Power, Rank
+from ednag.diffusion.schedules import DDPM, Cosine, Linear, Schedule
+from ednag.evolution.correctors import Corrector
+from ednag.evolution.operators import PolynomialMutation
+from ednag.samplers.base import FitnessFunction, Sampler, State
+from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
+from ednag.samplers.gaussian import EvolutionaryDiffusion
+
+__all__ = [
+    "DDPM",
+    "Corrector",
+    "Cosine",
+    "Energy",
+    "EvolutionaryDiffusion",
+    "FitnessFunction",
+    "Identity",
+    "Linear",
+    "LocalSearch",
+    "Mapping",
+    "PiecewiseLinear",
+    "PolynomialMutation",
+    "Power",
+    "RandomSearch",
+    "Rank",
+    "RegularisedEvolution",
+    "Sampler",
+    "Schedule",
+    "State",
+]

@@ -1,0 +1,203 @@
+"""The interface of a sampler, and the loop that all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ednag.population import Archive, Noise
+from ednag.spaces import SearchSpace
+
+
+class FitnessFunction(Protocol):
+    """Anything that scores architectures, such as :class:`ednag.fitness.Fitness`."""
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Score genes ``(R, N, L)`` where ``valid`` ``(R, N)``; float64 ``(R, N)``, ``-inf`` elsewhere."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a set of runs stands.
+
+    Attributes:
+        noise: the random streams; drawing from them moves them on.
+        archive: everything evaluated so far.
+        step: steps taken.
+        memory: what the algorithm carries from step to step, tensors with leading dimension ``R``.
+    """
+
+    noise: Noise
+    archive: Archive
+    step: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as tensors and primitives."""
+        return {
+            "noise": self.noise.state_dict(),
+            "archive": self.archive.state_dict(),
+            "step": self.step,
+            "memory": self.memory,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> State:
+        """Rebuild a state; the runs continue exactly where they were."""
+        return cls(
+            noise=Noise.from_state_dict(state["noise"], device),
+            archive=Archive(**{name: value.to(device) for name, value in state["archive"].items()}),
+            step=state["step"],
+            memory={name: value.to(device) for name, value in state["memory"].items()},
+        )
+
+
+class Sampler(ABC):
+    """A method that proposes architectures and learns from their fitness, for ``R`` runs at once.
+
+    A subclass implements :meth:`ask` and :meth:`tell`, and :meth:`start` where it carries memory. ``ask`` never sees
+    fitness and ``tell`` never draws an architecture, so that a caller may evaluate in its own way.
+
+    Args:
+        distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` (classes of the
+            space's ``identity``) or ``genes`` (every gene string by itself).
+    """
+
+    def __init__(self, distinct: Literal["isomorphism", "genes"] = "isomorphism") -> None:
+        if distinct not in ("isomorphism", "genes"):
+            raise ValueError(f"distinct must be 'isomorphism' or 'genes', got {distinct!r}")
+        self.distinct = distinct
+
+    def init(self, space: SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        """Start one run a seed.
+
+        Args:
+            space: where architectures come from.
+            seeds: non-negative, one a run.
+            device: where everything is computed.
+        """
+        self.space = space
+        noise = Noise(seeds, device)
+        return self.start(State(noise, Archive.empty(len(noise), space.num_genes, device)))
+
+    def resume(self, space: SearchSpace, state: dict[str, Any], device: torch.device | str = "cpu") -> State:
+        """Continue from :meth:`State.state_dict`."""
+        self.space = space
+        return State.from_state_dict(state, device)
+
+    def start(self, state: State) -> State:
+        """Add the algorithm's own memory to a fresh state; nothing by default."""
+        return state
+
+    @property
+    def steps(self) -> int | None:
+        """Number of ask-tell rounds after which the algorithm ends by itself; ``None`` if only a budget ends it."""
+        return None
+
+    @abstractmethod
+    def ask(self, state: State) -> tuple[State, Tensor]:
+        """Propose architectures.
+
+        Returns:
+            the state to ``tell``, and genes int64 ``(R, N, L)``.
+        """
+
+    @abstractmethod
+    def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
+        """Learn from evaluations.
+
+        Args:
+            state: as returned by :meth:`ask`, with the archive brought up to date.
+            genes: the architectures asked for, ``(R, N, L)``.
+            fitness: float64 ``(R, N)``.
+        """
+
+    def sample(
+        self,
+        space: SearchSpace,
+        fitness: FitnessFunction,
+        seeds: Sequence[int] = (0,),
+        evaluations: int | None = None,
+        device: torch.device | str = "cpu",
+        state: State | None = None,
+        after_round: Callable[[State, Tensor, Tensor], None] | None = None,
+    ) -> State:
+        """Run to the end.
+
+        Args:
+            space: the search space.
+            fitness: the score to maximise.
+            seeds: one a run.
+            evaluations: distinct architectures a run may evaluate; no limit where ``None``.
+            device: where everything is computed.
+            state: continue from here in place of starting.
+            after_round: called after each round with the state, the genes asked for and their fitness.
+
+        Returns:
+            the final state.
+
+        Raises:
+            ValueError: if neither the sampler nor ``evaluations`` bounds the run.
+        """
+        if evaluations is None and self.steps is None:
+            raise ValueError(f"{type(self).__name__} has no last step; give it a number of evaluations")
+        if evaluations is not None and evaluations < 1:
+            raise ValueError(f"evaluations must be >= 1, got {evaluations}")
+        self.space = space
+        state = self.init(space, seeds, device) if state is None else state
+        idle = 0
+        while not self.finished(state, evaluations) and idle < PATIENCE:
+            before = int(state.archive.count.sum())
+            state, genes, values = self.round(state, fitness, evaluations)
+            idle = idle + 1 if int(state.archive.count.sum()) == before and self.steps is None else 0
+            if after_round is not None:
+                after_round(state, genes, values)
+        return state
+
+    def finished(self, state: State, evaluations: int | None = None) -> bool:
+        """Tell whether every run has taken its steps, spent its evaluations, or seen the whole space."""
+        if self.steps is not None and state.step >= self.steps:
+            return True
+        budget = self.space.size if evaluations is None else min(evaluations, self.space.size)
+        return bool((state.archive.count >= budget).all())
+
+    def round(
+        self, state: State, fitness: FitnessFunction, evaluations: int | None = None
+    ) -> tuple[State, Tensor, Tensor]:
+        """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
+        state, genes = self.ask(state)
+        archive, values = self.evaluate(state.archive, genes, fitness, evaluations)
+        state = self.tell(replace(state, archive=archive), genes, values)
+        return replace(state, step=state.step + 1), genes, values
+
+    def key(self, genes: Tensor) -> Tensor:
+        """Number that tells architectures apart, int64 ``(*B,)``; see ``distinct``."""
+        return self.space.identity(genes) if self.distinct == "isomorphism" else self.space.code(genes)
+
+    def evaluate(
+        self, archive: Archive, genes: Tensor, fitness: FitnessFunction, evaluations: int | None
+    ) -> tuple[Archive, Tensor]:
+        """Evaluate what a run has not evaluated yet, within its budget; look the rest up.
+
+        Returns:
+            the archive with the new entries, and the fitness of all, float64 ``(R, N)``: ``-inf`` where invalid or
+            beyond the budget.
+        """
+        valid = self.space.valid(genes)
+        keys = self.key(genes.where(valid[..., None], 0)).where(valid, -1)
+        budget = torch.iinfo(torch.int64).max if evaluations is None else evaluations
+        fresh = archive.unseen(keys) & valid
+        affordable = fresh & (archive.count[:, None] + fresh.cumsum(1) <= budget)
+        archive = archive.add(keys, genes, fitness(genes, affordable), affordable, valid.sum(1))
+        known, position = archive.find(keys)
+        values = archive.fitness.gather(1, position)
+        return archive, values.where(known & valid, -torch.inf)
+
+
+PATIENCE = 1000
+"""Rounds without a new architecture after which a sampler without a last step gives up."""

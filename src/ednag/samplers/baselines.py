@@ -1,0 +1,131 @@
+"""Plain search methods behind the same interface, to compare with at the same number of evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ednag.evolution.operators import mutate_genes
+from ednag.samplers.base import Sampler, State
+
+
+class RandomSearch(Sampler):
+    """Uniformly random genes.
+
+    Args:
+        batch: architectures proposed at once.
+        distinct: see :class:`Sampler`.
+    """
+
+    def __init__(self, batch: int = 10, distinct: Literal["isomorphism", "genes"] = "isomorphism") -> None:
+        super().__init__(distinct)
+        if batch < 1:
+            raise ValueError(f"batch must be >= 1, got {batch}")
+        self.batch = batch
+
+    def ask(self, state: State) -> tuple[State, Tensor]:
+        """Propose ``batch`` random architectures."""
+        return state, self.space.random(state.noise, self.batch)
+
+    def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
+        """Learn nothing."""
+        return state
+
+
+class RegularisedEvolution(Sampler):
+    """Ageing evolution (Real et al. 2019): mutate the winner of a tournament, let the oldest member die.
+
+    Args:
+        population: members kept.
+        tournament: members that compete to be the parent.
+        distinct: see :class:`Sampler`.
+    """
+
+    def __init__(
+        self,
+        population: int = 30,
+        tournament: int = 10,
+        distinct: Literal["isomorphism", "genes"] = "isomorphism",
+    ) -> None:
+        super().__init__(distinct)
+        if not 1 <= tournament <= population:
+            raise ValueError(f"need 1 <= tournament <= population, got {tournament} and {population}")
+        self.population, self.tournament = population, tournament
+
+    def ask(self, state: State) -> tuple[State, Tensor]:
+        """Propose a random population at first, then one mutant a run."""
+        if state.step == 0:
+            return state, self.space.random(state.noise, self.population)
+        genes, fitness = state.memory["genes"], state.memory["fitness"]
+        drawn = state.noise.uniform(self.population).argsort(-1)[:, : self.tournament]
+        winner = drawn.gather(1, fitness.gather(1, drawn).argmax(-1, keepdim=True))
+        parent = genes.gather(1, winner[..., None].expand(-1, -1, genes.shape[-1]))
+        u = state.noise.uniform(2, 1)
+        cardinalities = torch.tensor(self.space.cardinalities, device=genes.device)
+        position = torch.minimum((u[:, 0] * self.space.num_genes).long(), cardinalities.new_tensor(len(cardinalities) - 1))
+        return state, mutate_genes(parent, cardinalities, position, u[:, 1])
+
+    def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
+        """Append the newest, drop the oldest."""
+        if state.memory:
+            genes = torch.cat([state.memory["genes"][:, genes.shape[1] :], genes], 1)
+            fitness = torch.cat([state.memory["fitness"][:, fitness.shape[1] :], fitness], 1)
+        return replace(state, memory={"genes": genes, "fitness": fitness})
+
+
+class LocalSearch(Sampler):
+    """First-improvement hill climbing over one-gene changes, restarted at random when no neighbour is better.
+
+    The neighbours of the current architecture are tried in a random order; the first better one becomes current.
+    (White et al. 2021 show how strong this baseline is.)
+    """
+
+    def start(self, state: State) -> State:
+        """Begin with a restart."""
+        runs, device = len(state.noise), state.noise.device
+        moves = sum(k - 1 for k in self.space.cardinalities)
+        return replace(
+            state,
+            memory={
+                "current": torch.zeros((runs, self.space.num_genes), dtype=torch.int64, device=device),
+                "value": torch.full((runs,), -torch.inf, dtype=torch.float64, device=device),
+                "order": torch.zeros((runs, moves), dtype=torch.int64, device=device),
+                "next": torch.full((runs,), moves, dtype=torch.int64, device=device),
+            },
+        )
+
+    def ask(self, state: State) -> tuple[State, Tensor]:
+        """Propose the next neighbour of each run, or a random architecture where none is left."""
+        memory = state.memory
+        restart = memory["next"] >= memory["order"].shape[1]
+        move = memory["order"].gather(1, memory["next"].clamp(max=memory["order"].shape[1] - 1)[:, None]).squeeze(1)
+        neighbour = self._apply(memory["current"], move)
+        fresh = self.space.random(state.noise, 1)[:, 0]
+        return state, torch.where(restart[:, None], fresh, neighbour)[:, None]
+
+    def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
+        """Move where the neighbour is better or the run restarted; else go on to the next neighbour."""
+        memory = state.memory
+        restart = memory["next"] >= memory["order"].shape[1]
+        moved = restart | (fitness[:, 0] > memory["value"])
+        order = state.noise.uniform(memory["order"].shape[1]).argsort(-1)
+        return replace(
+            state,
+            memory={
+                "current": torch.where(moved[:, None], genes[:, 0], memory["current"]),
+                "value": torch.where(moved, fitness[:, 0], memory["value"]),
+                "order": torch.where(moved[:, None], order, memory["order"]),
+                "next": torch.where(moved, 0, memory["next"] + 1),
+            },
+        )
+
+    def _apply(self, genes: Tensor, move: Tensor) -> Tensor:
+        """Change one gene: moves number the other values of gene 0, then of gene 1, and so on."""
+        table = [(gene, shift) for gene, k in enumerate(self.space.cardinalities) for shift in range(1, k)]
+        position, shift = torch.tensor(table, device=genes.device)[move].unbind(-1)
+        high = torch.tensor(self.space.cardinalities, device=genes.device)[position]
+        old = genes.gather(1, position[:, None]).squeeze(1)
+        return genes.scatter(1, position[:, None], ((old + shift) % high)[:, None])
