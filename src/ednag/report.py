@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ednag.spaces import SearchSpace
 from ednag.storage import write_json
 
 REPORT_VERSION = 1
@@ -85,3 +87,20 @@ class Report:
             return cls(**{**content, "candidates": [Candidate(**row) for row in content["candidates"]]})
         except TypeError as error:
             raise ValueError(f"{path} is a damaged report ({error})") from None
+
+    def load_space(self) -> SearchSpace:
+        """Make the search space that the report names.
+
+        Raises:
+            ValueError: if it can't be imported, or is no search space.
+        """
+        path = str(self.space.get("class_path", ""))
+        module, _, name = path.rpartition(".")
+        try:
+            kind = getattr(importlib.import_module(module), name)
+            space = kind(**self.space.get("init_args", {}))
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"the search space {path!r} can't be made ({error}); is its package installed?") from None
+        if not isinstance(space, SearchSpace):
+            raise ValueError(f"{path!r} is not a search space")
+        return space

@@ -1,0 +1,151 @@
+"""Running a generation inside a Lightning Trainer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm.auto import tqdm
+
+from ednag.figures import generation_figure
+from ednag.fitness import CostModel, Fitness, Limits
+from ednag.generation import Generation, Row
+from ednag.manifest import manifest
+from ednag.report import Report
+from ednag.samplers import Sampler
+from ednag.spaces import SearchSpace
+from ednag.storage import write_json
+
+log = logging.getLogger(__name__)
+
+
+class GenerationCallback(pl.Callback):
+    """Generate architectures on the trainer's device: in ``ednag generate``, or when a ``fit`` has ended.
+
+    Everything is written into the trainer's ``default_root_dir``: ``report.json``, ``history.csv``, ``manifest.json``,
+    ``generation.png`` and ``state.pt``, from which a killed run continues.
+
+    Args:
+        space: where architectures come from.
+        fitness: the score to maximise.
+        sampler: the method.
+        data: images of the task, for a fitness that looks at them; the trainer's own data module where ``None``.
+        runs: independent runs, all advanced at once.
+        seed: seed of the first run; the others follow consecutively.
+        evaluations: distinct architectures each run may evaluate; the sampler's own end where ``None``.
+        top_k: distinct architectures in the report.
+        limits: constraints on cost.
+        cost_model: how costs are counted or measured.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        fitness: Fitness,
+        sampler: Sampler,
+        data: pl.LightningDataModule | None = None,
+        runs: int = 1,
+        seed: int = 0,
+        evaluations: int | None = None,
+        top_k: int = 5,
+        limits: Limits | None = None,
+        cost_model: CostModel | None = None,
+    ) -> None:
+        if runs < 1 or seed < 0:
+            raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
+        self.data = data
+        self.generation = Generation(
+            space=space,
+            fitness=fitness,
+            sampler=sampler,
+            seeds=range(seed, seed + runs),
+            evaluations=evaluations,
+            top_k=top_k,
+            limits=limits or Limits(),
+            cost_model=cost_model or CostModel(),
+        )
+        self.report: Report | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the progress bar to the generation."""
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.disable()
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Generate."""
+        self.run(trainer, pl_module.device)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Generate with what has just been trained."""
+        with torch.inference_mode():
+            self.run(trainer, pl_module.device)
+
+    def run(self, trainer: pl.Trainer, device: torch.device) -> Report:
+        """Generate on a device and write everything into the trainer's folder."""
+        generation, folder = self.generation, Path(trainer.default_root_dir)
+        begun = time.perf_counter()
+        data = self.data or getattr(trainer, "datamodule", None)
+        generation.setup(data, device)
+        with progress_bar(generation, trainer) as bar:
+
+            def observe(row: Row) -> None:
+                show(bar, row)
+                for logger in trainer.loggers:
+                    logger.log_metrics({f"generation/{name}": value for name, value in row.items()}, int(row["step"]))
+
+            state = generation.run(folder, observe)
+        self.report = generation.report(state)
+        self._write(folder, trainer.loggers, state.archive, device, time.perf_counter() - begun)
+        return self.report
+
+    @rank_zero_only
+    def _write(self, folder: Path, loggers: Sequence[Logger], archive: Any, device: torch.device, took: float) -> None:
+        generation, report = self.generation, self.report
+        if report is None:
+            return
+        generation.save_history(folder)
+        generation_figure(archive, generation.history, generation.fitness.name, folder / "generation.png")
+        seconds = {"generation": generation.seconds, "this_session": took}
+        write_json(folder / "manifest.json", manifest(list(generation.seeds), device, report.counts, seconds))
+        report.save(folder / "report.json")
+        for logger in loggers:
+            if isinstance(logger, pl.loggers.WandbLogger):
+                logger.log_image("generation", [str(folder / "generation.png")])
+                columns = ["architecture", "fitness", *report.candidates[0].costs]
+                rows = [[c.architecture, c.fitness, *c.costs.values()] for c in report.candidates]
+                logger.log_table("candidates", columns=columns, data=rows)
+
+
+def progress_bar(generation: Generation, trainer: pl.Trainer) -> tqdm[Any]:
+    """Make a progress bar over distinct evaluations or steps, silent where the trainer's bars are off."""
+    steps = generation.sampler.steps
+    total = steps if generation.evaluations is None else generation.evaluations
+    return tqdm(
+        total=total,
+        desc="generating",
+        unit="step" if generation.evaluations is None else "eval",
+        disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
+        dynamic_ncols=True,
+    )
+
+
+def show(bar: tqdm[Any], row: Row) -> None:
+    """Move a progress bar to a row of the history."""
+    bar.set_postfix(
+        best=f"{row['best']:.4g}",
+        mean=f"{row['mean']:.4g}",
+        valid=f"{row['valid']:.0%}",
+        unique=f"{row['unique']:.0%}",
+        refresh=False,
+    )
+    position = row["step"] if bar.unit == "step" else row["evaluations"]
+    bar.update(max(0, int(position) - bar.n))

@@ -1,0 +1,247 @@
+"""The command line: LightningCLI with this project's verbs, run directories, presets and resuming."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jsonargparse import CLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+import ednag.fitness
+import ednag.retraining.datasets
+import ednag.samplers
+import ednag.spaces  # noqa: F401  (importing the classes gives them short names on the command line)
+from ednag import catalogue
+from ednag.fitness.importers import import_table
+from ednag.report import Report
+from ednag.retraining import export as exports
+from ednag.storage import atomic_write
+from ednag.tables import report_table, summary_table
+from ednag.trainer import Trainer
+
+_INSTALLED = Path(__file__).parent / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "configs"
+"""Shipped configurations: inside the installed package, or in the checkout."""
+
+
+class EDNAGCLI(LightningCLI):
+    """Verbs of Lightning (``fit``, ``validate``, ``test``, ``predict``) and ``generate`` and ``retrain``.
+
+    Every run has a directory of its own, the trainer's ``default_root_dir``; its ``config.yaml`` runs the same again.
+    """
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            trainer_class=Trainer,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Verbs, and the arguments that come from elsewhere on the command line."""
+        verbs: dict[str, set[str]] = LightningCLI.subcommands()
+        return {**verbs, "generate": {"model", "datamodule"}, "retrain": {"model", "datamodule"}}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """As Lightning's, but with a model and data only where the verb needs them."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({"trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "."}}})
+        parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True, required=False)
+        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what all verbs share."""
+        parser.add_argument("--run_dir", type=Path | None, default=None, help="New directory of this run.")
+        parser.add_argument("--resume", type=Path | None, default=None, help="Directory of a killed run to continue.")
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run's directory and save the config in it."""
+        config = self.config[self.subcommand]
+        if config.get("model") is None and self.subcommand not in ("generate", "retrain"):
+            raise ValueError(f"{self.subcommand} needs a model: --model CLASS or --config configs/fit/....yaml")
+        text = self._parser(self.subcommand).dump(config, skip_none=False, format="yaml")
+        if config.get("dry_run"):
+            config.trainer.logger = False
+            return
+        folder = config.resume or config.run_dir or new_run_dir(self.subcommand)
+        if config.resume is None:
+            claim_directory(folder)
+            atomic_write(folder / "config.yaml", lambda stream: stream.write(portable(text).encode()))
+        config.trainer.default_root_dir = str(folder)
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            place_logger(logger, folder)
+
+    def generate(self, **arguments: Any) -> None:
+        """Generate, and print what was found; with ``--dry_run``, what it would cost."""
+        if not arguments["dry_run"]:
+            self._log_config()
+        found = self.trainer.generate(**arguments)
+        if not isinstance(found, Report):
+            say(found)
+            return
+        say(report_table(found))
+        say(f"report: {Path(self.trainer.default_root_dir) / 'report.json'}")
+
+    def retrain(self, **arguments: Any) -> None:
+        """Retrain, and print what was reached."""
+        self._log_config()
+        summary = self.trainer.retrain(**arguments)
+        say(summary_table(summary))
+        say(f"report: {Path(self.trainer.default_root_dir) / 'summary.json'}")
+
+    def _log_config(self) -> None:
+        self._dump_config()
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self.config_dump)
+
+
+def new_run_dir(verb: str) -> Path:
+    """Name a directory that no other run has: ``runs/VERB-TIME-xxxxxxxx``."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    Path("runs").mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{verb}-{stamp}-", dir="runs"))
+
+
+def claim_directory(folder: Path) -> None:
+    """Make sure that a directory can be written and holds no other run.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        folder.chmod(0o755)
+    except OSError as error:
+        raise ValueError(f"can't write into {folder} ({error.strerror}); choose another --run_dir") from None
+    if (folder / "config.yaml").exists():
+        raise ValueError(f"{folder} already holds a run; continue it with --resume {folder}, or choose another --run_dir")
+
+
+def portable(text: str) -> str:
+    """Strip a dumped config of the keys that belong to one run only."""
+    return "".join(line for line in text.splitlines(True) if not line.startswith(("run_dir:", "resume:", "dry_run:")))
+
+
+def place_logger(logger: Any, folder: Path) -> None:
+    """Let a logger of the config write into the run's directory, unless the user chose a place."""
+    if not logger or logger is True or "class_path" not in logger:
+        return
+    options = logger.init_args
+    name = logger.class_path.rsplit(".", 1)[-1]
+    if options.get("save_dir") in (None, ".", "lightning_logs"):
+        options.save_dir = str(folder)
+        if name in ("CSVLogger", "TensorBoardLogger"):
+            options.name, options.version = "", "logs"
+
+
+def expand(args: list[str]) -> list[str]:
+    """Replace ``--preset NAME`` by its configuration, and add a resumed run's configuration in front.
+
+    Raises:
+        ValueError: for an unknown preset, or a directory without a run.
+    """
+    out: list[str] = []
+    rest = iter(args)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name not in ("--preset", "--resume"):
+            out.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if name == "--preset":
+            out += ["--config", str(preset(value))]
+        else:
+            config = Path(value) / "config.yaml"
+            if not config.exists():
+                raise ValueError(f"{value!r} holds no run to resume: there is no {config}")
+            out[1:1] = ["--config", str(config)]
+            out += ["--resume", value]
+    return out
+
+
+def preset(name: str) -> Path:
+    """Find a sampler preset by name.
+
+    Raises:
+        ValueError: if there is none, listing those that exist.
+    """
+    path = CONFIGS / "presets" / f"{name}.yaml"
+    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(known)}")
+    return path
+
+
+def data_list(name: str | None = None) -> None:
+    """List the data sets and benchmark tables that are known, and which are here.
+
+    Args:
+        name: show this one only.
+    """
+    say(catalogue.list_data(name))
+
+
+def data_import(name: str, source: Path, output: Path | None = None) -> None:
+    """Import an official benchmark release as a table.
+
+    Args:
+        name: the table, as `ednag data list` names it.
+        source: file or folder of the release.
+        output: where to write it; data/downloads by default.
+    """
+    say(f"written: {import_table(name, source, output)}")
+
+
+def say(text: object) -> None:
+    """Print a result for the user."""
+    sys.stdout.write(f"{text}\n")
+
+
+PLAIN_VERBS: dict[str, Any] = {"data": {"list": data_list, "import": data_import}, "export": getattr(exports, "export", None)}
+"""Verbs that need no trainer."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        exit status: 0 if all went well, 2 after a user's mistake.
+    """
+    args = sys.argv[1:] if args is None else args
+    torch.set_float32_matmul_precision("high")
+    logging.getLogger("lightning.pytorch").addFilter(quiet)
+    try:
+        if args[:1] and args[0] in PLAIN_VERBS:
+            component: Callable[..., Any] | dict[str, Any] = PLAIN_VERBS[args[0]]
+            result = CLI(component, args=args[1:], as_positional=False)
+            if result is not None:
+                say(result)
+        else:
+            expanded = expand(args)
+            sys.argv[1:] = expanded  # LightningCLI reads and warns about both
+            EDNAGCLI(None)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("EDNAG_DEBUG"):
+            raise
+        sys.stderr.write(f"ednag: error: {error}\n(EDNAG_DEBUG=1 shows where)\n")
+        return 2
+    return 0
+
+
+def quiet(record: logging.LogRecord) -> bool:
+    """Drop Lightning's advertisements."""
+    return "litlogger" not in record.getMessage() and "Tip:" not in record.getMessage()

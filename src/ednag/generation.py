@@ -1,0 +1,273 @@
+"""One generation: a sampler run to its end with everything saved on the way, and the report of what it found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from ednag.fitness import ConstrainedFitness, CostModel, Fitness, Limits
+from ednag.metrics import unique_rate
+from ednag.population import Archive, Noise, feasible
+from ednag.report import Candidate, Report
+from ednag.samplers import Sampler, State
+from ednag.spaces import SearchSpace
+from ednag.storage import atomic_write, load_state, save_state
+
+Row = dict[str, float]
+"""One line of a generation's history."""
+
+
+@dataclass
+class Generation:
+    """What to generate, and how.
+
+    Attributes:
+        space: where architectures come from.
+        fitness: the score to maximise.
+        sampler: the method.
+        seeds: one run each.
+        evaluations: distinct architectures a run may evaluate; ``None`` leaves the end to the sampler.
+        top_k: distinct architectures in the report.
+        limits: constraints on cost.
+        cost_model: how costs are counted or measured.
+        save_seconds: least time between two saved states.
+    """
+
+    space: SearchSpace
+    fitness: Fitness
+    sampler: Sampler
+    seeds: Sequence[int] = (0,)
+    evaluations: int | None = None
+    top_k: int = 5
+    limits: Limits = field(default_factory=Limits)
+    cost_model: CostModel = field(default_factory=CostModel)
+    save_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be >= 1, got {self.top_k}")
+        if self.evaluations is None and self.sampler.steps is None:
+            name = type(self.sampler).__name__
+            raise ValueError(f"{name} has no last step of its own; say how many evaluations it may spend: --evaluations")
+        self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
+        self.score: Fitness = self.constrained if self.limits.any else self.fitness
+        self.history: list[Row] = []
+        self.seconds = 0.0
+
+    def setup(self, data: pl.LightningDataModule | None, device: torch.device | str) -> None:
+        """Prepare fitness and costs on a device; see :meth:`Fitness.setup`."""
+        self.device = torch.device(device)
+        self.constrained.setup(self.space, data, device)
+
+    def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
+        """Sample to the end, from the last state saved in ``folder`` if there is one.
+
+        Args:
+            folder: where ``state.pt`` is kept.
+            observe: called with each new row of the history.
+
+        Raises:
+            ValueError: if the saved state is of other seeds or another budget.
+        """
+        path = folder / "state.pt"
+        state = self._restore(load_state(path, self.device)) if path.exists() else None
+        begun = time.perf_counter() - self.seconds
+        saved = time.perf_counter()
+
+        def after_round(state: State, genes: Tensor, values: Tensor) -> None:
+            nonlocal saved
+            self.history.append(self._row(state, genes, values))
+            self.seconds = time.perf_counter() - begun
+            if observe is not None:
+                observe(self.history[-1])
+            if time.perf_counter() - saved >= self.save_seconds:
+                save_state(path, self._state_dict(state))
+                saved = time.perf_counter()
+
+        self.score.generating = True
+        try:
+            state = self.sampler.sample(
+                self.space, self.score, self.seeds, self.evaluations, self.device, state, after_round
+            )
+        finally:
+            self.score.generating = False
+        save_state(path, self._state_dict(state))
+        return state
+
+    def report(self, state: State) -> Report:
+        """Report the best architectures of all runs; test metrics are looked up here and nowhere else.
+
+        Raises:
+            ValueError: if no run has found an architecture that is valid and meets the limits.
+        """
+        candidates = self._candidates(state.archive)
+        if not candidates:
+            raise ValueError(
+                f"no feasible architecture among {int(state.archive.count.sum())} evaluated; "
+                f"relax the limits ({self.limits}) or give more evaluations"
+            )
+        return Report(
+            space=describe_object(self.space),
+            fitness=self.fitness.name,
+            candidates=candidates,
+            counts=self._counts(state.archive),
+        )
+
+    def history_csv(self) -> bytes:
+        """The history as CSV."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, list(self.history[0]) if self.history else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        return stream.getvalue().encode()
+
+    def save_history(self, folder: Path) -> None:
+        """Write ``history.csv``, atomically."""
+        atomic_write(folder / "history.csv", lambda stream: stream.write(self.history_csv()))
+
+    def _candidates(self, archive: Archive) -> list[Candidate]:
+        """Best distinct architectures of all runs, best first; ties by the earlier evaluation, then the lower seed."""
+        ok = (feasible(archive.fitness) & archive.filled).nonzero()
+        order = ok[ok[:, 1].argsort(stable=True)]
+        order = order[archive.fitness[order[:, 0], order[:, 1]].argsort(descending=True, stable=True)]
+        chosen: dict[int, tuple[int, int]] = {}
+        for run, place in order.tolist():
+            chosen.setdefault(int(self.space.identity(archive.genes[run, place])), (run, place))
+            if len(chosen) == self.top_k:
+                break
+        if not chosen:
+            return []
+        genes = torch.stack([archive.genes[run, place] for run, place in chosen.values()])
+        scores = {**self.fitness.details(genes), **self.fitness.reveal(genes)}
+        costs = self.constrained.costs(genes)
+        return [
+            Candidate(
+                architecture=self.space.describe(genes[i]),
+                genes=genes[i].tolist(),
+                fitness=float(archive.fitness[run, place]),
+                scores={name: float(value[i]) for name, value in scores.items() if value[i].isfinite()},
+                costs={name: value for name, value in vars(costs[i]).items() if value is not None},
+                seed=int(self.seeds[run]),
+                evaluation=place + 1,
+            )
+            for i, (run, place) in enumerate(chosen.values())
+        ]
+
+    def _counts(self, archive: Archive) -> dict[str, float]:
+        keys = archive.keys[archive.filled]
+        return {
+            "runs": len(self.seeds),
+            "lookups": int(archive.lookups.sum()),
+            "distinct_evaluations": int(archive.count.sum()),
+            "distinct_evaluations_over_all_runs": len(keys.unique()),
+            "valid_rate": _mean([row["valid"] for row in self.history]),
+            "unique_rate": _mean([row["unique"] for row in self.history]),
+            "novel_rate": _mean([row["novel"] for row in self.history[1:]]),
+        }
+
+    def _row(self, state: State, genes: Tensor, values: Tensor) -> Row:
+        """Sum up a round, as means over runs."""
+        archive = state.archive
+        best = archive.fitness.amax(1)
+        ok = feasible(values)
+        valid = self.space.valid(genes)
+        before = self.history[-1]["evaluations"] if self.history else 0.0
+        evaluations = float(archive.count.double().mean())
+        return {
+            "step": state.step,
+            "evaluations": evaluations,
+            "lookups": float(archive.lookups.double().mean()),
+            "best": _finite_mean(best),
+            "mean": _finite_mean(values[ok]),
+            "valid": float(valid.double().mean()),
+            "feasible": float(ok.double().mean()),
+            "unique": float(unique_rate(self.space.code(genes.where(valid[..., None], 0))).mean()),
+            "novel": (evaluations - before) / genes.shape[1],
+        }
+
+    def _state_dict(self, state: State) -> dict[str, Any]:
+        return {
+            "state": state.state_dict(),
+            "fitness": self.score.state_dict(),
+            "history": self.history,
+            "seconds": self.seconds,
+            "evaluations": self.evaluations,
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> State:
+        seeds, evaluations = saved["state"]["noise"]["seeds"], saved["evaluations"]
+        if list(self.seeds) != seeds or self.evaluations != evaluations:
+            raise ValueError(
+                f"the saved state is of {len(seeds)} runs from seed {seeds[0]} with evaluations={evaluations}; "
+                f"got {len(self.seeds)} runs from seed {self.seeds[0]} with evaluations={self.evaluations}. "
+                "Resume with the run's own config, or start a new run"
+            )
+        self.history, self.seconds = saved["history"], saved["seconds"]
+        self.score.load_state_dict(saved["fitness"])
+        return self.sampler.resume(self.space, saved["state"], self.device)
+
+
+def estimate(generation: Generation, data: pl.LightningDataModule | None, device: torch.device | str = "cpu") -> str:
+    """Say what a generation would do and, from scoring a few random architectures, what it would cost.
+
+    Args:
+        generation: the plan.
+        data: images of the task.
+        device: where the few are scored.
+    """
+    generation.setup(data, device)
+    space, sampler = generation.space, generation.sampler
+    genes = space.random(Noise([0], device), 3)
+    generation.score(genes[:, :1], space.valid(genes[:, :1]))  # pays for what is prepared once
+    begun = time.perf_counter()
+    generation.score(genes[:, 1:], space.valid(genes[:, 1:]))
+    each = (time.perf_counter() - begun) / 2
+    runs = len(generation.seeds)
+    if generation.evaluations is None:
+        _, asked = sampler.ask(sampler.round(sampler.init(space, [0], device), _indifferent)[0])
+        most = (sampler.steps or 0) * asked.shape[1]
+    else:
+        most = generation.evaluations
+    most = min(most, space.size)
+    lines = {
+        "space": f"{space.name}: {space.size:.6g} gene strings of {space.num_genes} genes",
+        "fitness": generation.fitness.name,
+        "sampler": f"{type(sampler).__name__}, {sampler.steps or 'no last'} step(s)",
+        "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
+        "evaluations": f"at most {most:,} distinct architectures a run",
+        "limits": ", ".join(f"{k}={v:g}" for k, v in vars(generation.limits).items() if v is not None) or "none",
+        "cost": f"{each * 1000:.3g} ms an evaluation on {device}: at most {each * most * runs:,.0f} s in all",
+    }
+    return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
+
+
+def _indifferent(genes: Tensor, valid: Tensor) -> Tensor:
+    """Score every valid architecture the same."""
+    return torch.zeros(valid.shape, dtype=torch.float64, device=genes.device).where(valid, -torch.inf)
+
+
+def describe_object(value: object) -> dict[str, Any]:
+    """Class path and public constructor arguments of an object that keeps them under their own names."""
+    kind = type(value)
+    return {
+        "class_path": f"{kind.__module__}.{kind.__qualname__}",
+        "init_args": {name: item for name, item in vars(value).items() if not name.startswith("_")},
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)
+
+
+def _finite_mean(values: Tensor) -> float:
+    """Mean of the feasible values; NaN where there is none."""
+    return float(values[feasible(values)].mean())

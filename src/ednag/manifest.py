@@ -1,0 +1,56 @@
+"""What a run was made with."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("ednag", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
+
+
+def manifest(
+    seeds: Sequence[int], device: torch.device, counts: Mapping[str, float], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Describe a run: seeds, versions, git revision, device, counts and seconds."""
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seeds": list(seeds),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git_revision": git_revision(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "counts": dict(counts),
+        "seconds": dict(seconds),
+    }
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout this package runs from, with ``-dirty`` where files differ; ``None`` outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the hardware behind a torch device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,170 @@
+"""The Trainer with this project's verbs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ednag.callbacks import GenerationCallback
+from ednag.fitness import CostModel, Fitness, Limits
+from ednag.generation import estimate
+from ednag.report import Report
+from ednag.retraining.job import Summary
+from ednag.retraining.job import retrain as retrain_report
+from ednag.retraining.module import Recipe
+from ednag.samplers import Sampler
+from ednag.spaces import SearchSpace
+
+
+class Seeds(pl.LightningModule):
+    """The model of a generation: it has no weights, and predicts nothing but the seeds it is given."""
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the seeds."""
+        return batch
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer, and :meth:`generate` and :meth:`retrain`.
+
+    All results of a verb go into ``default_root_dir``. The arguments are Lightning's.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+        self._arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        # Verbs that run no fit must not see callbacks that wait for one; copies for fits of their own come from these.
+        super().__init__(*args, **kwargs)
+
+    def generate(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        space: SearchSpace,
+        fitness: Fitness,
+        sampler: Sampler,
+        runs: int = 1,
+        seed: int = 0,
+        evaluations: int | None = None,
+        top_k: int = 5,
+        max_params: float | None = None,
+        max_flops: float | None = None,
+        max_latency_ms: float | None = None,
+        cost: CostModel | None = None,
+        dry_run: bool = False,
+    ) -> Report | str:
+        """Generate architectures from noise.
+
+        Args:
+            model: not used.
+            datamodule: images of the task, for a fitness that looks at them.
+            space: where architectures come from.
+            fitness: the score to maximise.
+            sampler: the method; ``--preset`` chooses one by name.
+            runs: independent runs, advanced together.
+            seed: seed of the first run; the others follow consecutively.
+            evaluations: distinct architectures each run may evaluate; the sampler's own end if not given.
+            top_k: distinct architectures in the report.
+            max_params: most parameters of the network.
+            max_flops: most multiply-accumulates for one image.
+            max_latency_ms: most milliseconds a batch, see ``cost``.
+            cost: how costs are counted or measured.
+            dry_run: return the plan and what it would cost, and run nothing.
+        """
+        callback = GenerationCallback(
+            space,
+            fitness,
+            sampler,
+            data=datamodule,
+            runs=runs,
+            seed=seed,
+            evaluations=evaluations,
+            top_k=top_k,
+            limits=Limits(max_params, max_flops, max_latency_ms),
+            cost_model=cost,
+        )
+        if dry_run:
+            return estimate(callback.generation, datamodule, self.strategy.root_device)
+        self.callbacks.append(callback)
+        seeds = DataLoader(torch.tensor(callback.generation.seeds), batch_size=runs)
+        self.predict(Seeds(), seeds, return_predictions=False)
+        if callback.report is None:
+            raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
+        return callback.report
+
+    def retrain(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        report: Path,
+        recipe: Recipe | None = None,
+        top_k: int | None = None,
+        network: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Summary:
+        """Build the best architectures of a report and train them for real.
+
+        Args:
+            model: not used; the networks come from the report.
+            datamodule: images to train, select and test on.
+            report: ``RUN/report.json`` of ``ednag generate``.
+            recipe: how to train.
+            top_k: how many architectures, the best first; all of the report's if not given.
+            network: options of the space's network, such as ``{"channels": 16, "cells": 5}``.
+            seed: of initial weights and of everything random in training.
+
+        Raises:
+            ValueError: if there are no images.
+        """
+        if datamodule is None:
+            raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+        found = Report.load(report)
+        return retrain_report(
+            found,
+            found.load_space(),
+            datamodule,
+            recipe or Recipe(),
+            Path(self.default_root_dir),
+            self.another,
+            top_k=top_k,
+            network=network,
+            seed=seed,
+        )
+
+    def another(self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+        """Make a fresh Trainer like this one, with its own folder, for one of several networks.
+
+        Args:
+            folder: its ``default_root_dir``, and where its loggers write.
+            max_epochs: epochs to train.
+            callbacks: added to copies of this Trainer's own.
+        """
+        arguments = {**self._arguments, "default_root_dir": folder, "max_epochs": max_epochs}
+        own = self._arguments.get("callbacks") or []
+        own = own if isinstance(own, list) else [own]
+        arguments["callbacks"] = [*copy.deepcopy(own), *callbacks]
+        arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
+        arguments["logger"] = [logger_for(logger, folder) for logger in self.loggers]
+        return pl.Trainer(**arguments)
+
+
+def logger_for(logger: Any, folder: Path) -> Any:
+    """Make a logger of the same kind that writes into another folder (W&B: another run of the same group)."""
+    if isinstance(logger, pl.loggers.CSVLogger):
+        return pl.loggers.CSVLogger(folder, name="", version="")
+    if isinstance(logger, pl.loggers.TensorBoardLogger):
+        return pl.loggers.TensorBoardLogger(folder, name="", version="tensorboard")
+    if isinstance(logger, pl.loggers.WandbLogger):
+        options = {k: v for k, v in logger._wandb_init.items() if k in ("project", "entity", "mode", "tags")}
+        group = logger._wandb_init.get("group") or folder.parent.name
+        return pl.loggers.WandbLogger(name=folder.name, save_dir=folder, group=group, job_type="retrain", **options)
+    return logger
