@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,11 +22,10 @@ from ednag.retraining.data import ImageDataModule
 from ednag.retraining.export import ARCHITECTURE, WEIGHTS
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
 from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
+from ednag.retraining.results import METRICS, Result, Summary, read_result
+from ednag.retraining.task import ImageTask, describe_data
 from ednag.spaces import SearchSpace
 from ednag.storage import atomic_write, load_state, write_json
-
-METRICS = "metrics.json"
-"""Result of one architecture; its presence means that the architecture is done."""
 
 log = logging.getLogger(__name__)
 
@@ -43,92 +41,6 @@ class TrainerFactory(Protocol):
             max_epochs: epochs to train in all, those before an interruption included.
             callbacks: must be among the Trainer's callbacks; they checkpoint, so no other ``ModelCheckpoint`` is needed.
         """
-
-
-@dataclass(frozen=True)
-class Images:
-    """What must be known about the images to build a network for them.
-
-    Attributes:
-        num_classes: number of labels.
-        in_channels: channels.
-        image_size: height and width in pixels.
-        class_names: name of each label; empty where the data module doesn't tell.
-        normalisation: ``{"mean": [...], "std": [...]}`` of each channel; empty where the data module doesn't tell.
-    """
-
-    num_classes: int
-    in_channels: int
-    image_size: tuple[int, int]
-    class_names: list[str] = field(default_factory=list)
-    normalisation: dict[str, list[float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one architecture, as in ``metrics.json``.
-
-    Attributes:
-        rank: place in the report, from 1.
-        architecture: the space's text.
-        genes: integer genes.
-        fitness: score in the report.
-        status: ``finished`` or ``failed``.
-        reason: why it failed.
-        params: parameters.
-        macs: multiply-accumulates for one image.
-        val: ``top1`` and ``top5`` in percent, ``calibration_error`` in 0..1, ``nll`` in nats.
-        test: the same on test images.
-        epochs: epochs trained.
-        seconds: spent training, without validation.
-        images_per_second: training images a second.
-        seed: of initial weights, and of what is random while training.
-    """
-
-    rank: int
-    architecture: str
-    genes: list[int]
-    fitness: float | None
-    status: str
-    reason: str
-    params: int
-    macs: int
-    val: dict[str, float]
-    test: dict[str, float]
-    epochs: int
-    seconds: float
-    images_per_second: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Results of all architectures, in the report's order.
-
-    Attributes:
-        results: one for each architecture.
-        run_dir: the folder; architecture ``rank`` is in ``run_dir/<rank>``, three digits.
-    """
-
-    results: list[Result]
-    run_dir: Path
-
-    @property
-    def best(self) -> Result | None:
-        """Finished architecture with the best validation accuracy; ``None`` if all failed."""
-        finished = [result for result in self.results if result.status == "finished"]
-        return max(finished, key=lambda result: result.val["top1"], default=None)
-
-    def save(self) -> None:
-        """Write ``summary.json`` and ``summary.csv``."""
-        write_json(self.run_dir / "summary.json", {"results": [asdict(result) for result in self.results]})
-        rows = [_flat(result) for result in self.results]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic_write(self.run_dir / "summary.csv", lambda stream: stream.write(text.getvalue().encode()))
 
 
 def retrain(
@@ -152,7 +64,7 @@ def retrain(
     Args:
         report: result of ``ednag generate``.
         space: what the genes mean; the report's own.
-        data: images; see :func:`describe_data` for what a module of your own must offer.
+        data: images; see :func:`ednag.retraining.task.describe_data` for what a module of your own must offer.
         recipe: how to train.
         run_dir: folder of this run; made where it is missing.
         make_trainer: makes the Trainer of one architecture; :func:`default_trainer` where it is ``None``.
@@ -173,15 +85,16 @@ def retrain(
     chosen = report.candidates[:top_k]
     if not chosen:
         raise ValueError("the report has no architecture to retrain; generate with a larger top_k or fewer constraints")
+    _check_space(report, space, chosen)
     run_dir, options = Path(run_dir), dict(network or {})
-    images = describe_data(data)
-    _claim(run_dir, _job(report, chosen, images, recipe, options, seed, data))
+    task = describe_data(data)
+    _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data))
     results: list[Result] = []
     for rank, candidate in enumerate(chosen, 1):
         folder = run_dir / f"{rank:03d}"
-        result = _finished(folder)
+        result = read_result(folder)
         if result is None:
-            job = Job(rank, candidate, report.space, images, recipe, options, seed, folder)
+            job = Job(rank, candidate, report.space, task, recipe, options, seed, folder)
             result = job.run(space, data, make_trainer or default_trainer)
             write_json(folder / METRICS, asdict(result))
         results.append(result)
@@ -197,7 +110,7 @@ class Job:
         rank: place in the report, from 1.
         candidate: the architecture.
         space: class path and arguments of its space, as in the report.
-        images: what the network must take in and tell apart.
+        task: what the network must take in and tell apart.
         recipe: how to train.
         network: options of ``space.build``.
         seed: of initial weights, and of what is random while training.
@@ -207,7 +120,7 @@ class Job:
     rank: int
     candidate: Candidate
     space: dict[str, Any]
-    images: Images
+    task: ImageTask
     recipe: Recipe
     network: dict[str, Any]
     seed: int
@@ -220,16 +133,18 @@ class Job:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)
             network = self.build(space)
-            costs = count_costs(network, (self.images.in_channels, *self.images.image_size))
+            costs = count_costs(network, (self.task.in_channels, *self.task.image_size))
             write_json(self.folder / ARCHITECTURE, self.describe())
             checkpoint = EpochCheckpoint(self.folder, self.seed, self.recipe.weights == "best")
             trainer = make_trainer(folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[checkpoint])
-            classifier = ImageClassifier(network, self.images.num_classes, self.recipe, self.seed)
+            classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed)
             try:
                 scores = self.train(trainer, classifier, data)
             except (NonFiniteLoss, torch.OutOfMemoryError) as error:
                 log.warning("architecture %d (%s) failed: %s", self.rank, self.candidate.architecture, error)
                 return self.result(costs, checkpoint, {}, reason=str(error))
+        if not all(math.isfinite(value) for value in scores.values()):
+            return self.result(costs, checkpoint, {}, reason=f"a metric is not finite: {scores}")
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         atomic_write(self.folder / WEIGHTS, lambda stream: stream.write(to_safetensors(weights)))
         return self.result(costs, checkpoint, scores)
@@ -242,9 +157,7 @@ class Job:
         """
         genes = torch.tensor(self.candidate.genes)
         try:
-            return space.build(
-                genes, self.images.num_classes, **{"in_channels": self.images.in_channels, **self.network}
-            )
+            return space.build(genes, self.task.num_classes, **{"in_channels": self.task.in_channels, **self.network})
         except TypeError as error:
             raise ValueError(f"network options {self.network} don't suit {space.name} ({error})") from None
 
@@ -272,7 +185,7 @@ class Job:
             "genes": self.candidate.genes,
             "architecture": self.candidate.architecture,
             "network": self.network,
-            **asdict(self.images),
+            **asdict(self.task),
         }
 
     def result(self, costs: Costs, checkpoint: EpochCheckpoint, scores: dict[str, float], reason: str = "") -> Result:
@@ -302,38 +215,19 @@ def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callbac
     return pl.Trainer(default_root_dir=folder, max_epochs=max_epochs, callbacks=callbacks, logger=logger)
 
 
-def describe_data(data: pl.LightningDataModule) -> Images:
-    """Read off a data module what its images are.
-
-    Any ``LightningDataModule`` serves that has, after ``setup``, the attribute ``num_classes`` and whose loaders yield
-    pairs of float images ``(B, C, H, W)`` and int64 labels ``(B,)``; it needs train, validation and test loaders.
-    ``in_channels`` and ``image_size`` (a side, or height and width) are read off the first training batch where it
-    doesn't tell; ``class_names`` and ``normalisation`` are optional.
-
-    Raises:
-        ValueError: if ``num_classes`` is missing or smaller than 2.
-    """
-    data.prepare_data()
-    data.setup("fit")
-    name = type(data).__name__
-    num_classes = getattr(data, "num_classes", None)
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"{name} must have the attribute num_classes, an integer >= 2, after setup; got {num_classes}")
-    channels, size = getattr(data, "in_channels", None), getattr(data, "image_size", None)
-    if channels is None or size is None:
-        shape = tuple(next(iter(data.train_dataloader()))[0].shape)
-        if len(shape) != 4:
-            raise ValueError(f"{name} must yield images of shape (batch, channels, height, width), got {shape}")
-        channels, size = shape[1], shape[2:]
-    height, width = (size, size) if isinstance(size, int) else size
-    names, normalisation = getattr(data, "class_names", []), getattr(data, "normalisation", {})
-    return Images(num_classes, int(channels), (int(height), int(width)), list(names), dict(normalisation))
+def _check_space(report: Report, space: SearchSpace, chosen: list[Candidate]) -> None:
+    """Refuse a space that is not the report's, and genes that are not of the space."""
+    named = str(report.space.get("class_path", "")).rpartition(".")[2]
+    if named != type(space).__name__:
+        raise ValueError(f"the report is of the search space {named or '(none)'}, not of {type(space).__name__}")
+    for candidate in chosen:
+        space.check(torch.tensor(candidate.genes))
 
 
 def _job(
     report: Report,
     chosen: list[Candidate],
-    images: Images,
+    task: ImageTask,
     recipe: Recipe,
     network: dict[str, Any],
     seed: int,
@@ -350,9 +244,9 @@ def _job(
         "data": {
             "class": type(data).__name__,
             **{name: getattr(data, name) for name in named if isinstance(getattr(data, name, None), int | float)},
-            "num_classes": images.num_classes,
-            "in_channels": images.in_channels,
-            "image_size": list(images.image_size),
+            "num_classes": task.num_classes,
+            "in_channels": task.in_channels,
+            "image_size": list(task.image_size),
         },
     }
 
@@ -370,23 +264,3 @@ def _claim(run_dir: Path, job: dict[str, Any]) -> None:
             f"{run_dir} holds another retraining (different: {', '.join(different)}); resume it with its own "
             "arguments, or choose a new run directory"
         )
-
-
-def _finished(folder: Path) -> Result | None:
-    """Read the result of an architecture that is done."""
-    path = folder / METRICS
-    if not path.exists():
-        return None
-    try:
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to train that architecture again") from None
-
-
-def _flat(result: Result) -> dict[str, Any]:
-    """One row of ``summary.csv``."""
-    row = asdict(result)
-    row["genes"] = " ".join(map(str, result.genes))
-    for split in ("val", "test"):
-        row.update({f"{split}_{name}": value for name, value in row.pop(split).items()})
-    return row

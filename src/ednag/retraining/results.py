@@ -1,0 +1,102 @@
+"""What became of the architectures: one file for each, and a summary across them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ednag.storage import atomic_write, write_json
+
+METRICS = "metrics.json"
+"""Result of one architecture; its presence means that the architecture is done."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one architecture, as in ``metrics.json``.
+
+    Attributes:
+        rank: place in the report, from 1.
+        architecture: the space's text.
+        genes: integer genes.
+        fitness: score in the report.
+        status: ``finished`` or ``failed``.
+        reason: why it failed.
+        params: parameters.
+        macs: multiply-accumulates for one image.
+        val: ``top1`` and ``top5`` in percent, ``calibration_error`` in 0..1, ``nll`` in nats.
+        test: the same on test images.
+        epochs: epochs trained.
+        seconds: spent training, without validation.
+        images_per_second: training images a second.
+        seed: of initial weights, and of what is random while training.
+    """
+
+    rank: int
+    architecture: str
+    genes: list[int]
+    fitness: float | None
+    status: str
+    reason: str
+    params: int
+    macs: int
+    val: dict[str, float]
+    test: dict[str, float]
+    epochs: int
+    seconds: float
+    images_per_second: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Results of all architectures, in the report's order.
+
+    Attributes:
+        results: one for each architecture.
+        run_dir: the folder; architecture ``rank`` is in ``run_dir/<rank>``, three digits.
+    """
+
+    results: list[Result]
+    run_dir: Path
+
+    @property
+    def best(self) -> Result | None:
+        """Finished architecture with the best validation accuracy; ``None`` if all failed."""
+        finished = [result for result in self.results if result.status == "finished"]
+        return max(finished, key=lambda result: result.val["top1"], default=None)
+
+    def save(self) -> None:
+        """Write ``summary.json`` and ``summary.csv``."""
+        write_json(self.run_dir / "summary.json", {"results": [asdict(result) for result in self.results]})
+        rows = [_flat(result) for result in self.results]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write(self.run_dir / "summary.csv", lambda stream: stream.write(text.getvalue().encode()))
+
+
+def read_result(folder: Path) -> Result | None:
+    """Read the result of an architecture that is done."""
+    path = folder / METRICS
+    if not path.exists():
+        return None
+    try:
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to train that architecture again") from None
+
+
+def _flat(result: Result) -> dict[str, Any]:
+    """One row of ``summary.csv``."""
+    row = asdict(result)
+    row["genes"] = " ".join(map(str, result.genes))
+    for split in ("val", "test"):
+        row.update({f"{split}_{name}": value for name, value in row.pop(split).items()})
+    return row
