@@ -13,7 +13,7 @@ from torch import Tensor
 from ednag.fitness.base import Fitness
 from ednag.fitness.networks import architecture_seed, build_network, check_options, image_batch, representative
 from ednag.fitness.proxies import DATA_PROXIES, PROXIES, measure
-from ednag.population import Noise, first_occurrence
+from ednag.population import Noise
 from ednag.spaces import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ class ZeroCostFitness(Fitness):
         batch = image_batch(data, self.batch_size, self.device)
         if len(batch.images) < 4:
             raise ValueError(f"zero-cost proxies need at least 4 images, {type(data).__name__} has {len(batch.images)}")
-        self._images = batch.images.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(False):
+            self._images = batch.images.contiguous(memory_format=torch.channels_last)
         self._labels = batch.labels
         self.input_shape, self.num_classes = batch.shape, batch.num_classes
 
@@ -168,14 +169,14 @@ class ZeroCostFitness(Fitness):
     def _sample_reference(self) -> Tensor:
         """Draw the distinct, valid architectures that ranks are taken among, int64 ``(m, L)``."""
         log.info("scoring %d random architectures to rank against", self.reference_size)
-        noise = Noise([self.seed])
-        found = self.space.random(noise, self.reference_size)[0]
-        for _ in range(100):
-            found = found[self.space.valid(found)]
-            found = found[first_occurrence(self.space.identity(found))][: self.reference_size]
-            if len(found) == self.reference_size:
-                return found
-            found = torch.cat([found, self.space.random(noise, self.reference_size)[0]])
+        noise, found = Noise([self.seed]), dict[int, Tensor]()
+        for _ in range(20):
+            drawn = self.space.random(noise, self.reference_size)[0]
+            drawn = drawn[self.space.valid(drawn)]
+            for key, row in zip(self.space.identity(drawn).tolist(), drawn, strict=True):
+                found.setdefault(key, row)
+            if len(found) >= self.reference_size:
+                return torch.stack(list(found.values())[: self.reference_size])
         raise ValueError(
             f"could not draw {self.reference_size} distinct architectures of {self.space.name} to rank against; "
             "lower reference_size"
@@ -205,11 +206,12 @@ def rank_among(reference: Tensor, values: Tensor) -> Tensor:
         raise ValueError("no architecture of the reference sample has a finite score; the networks may be too small")
     knots, counts = finite.unique(return_counts=True)  # type: ignore[no-untyped-call]
     size = len(reference)
+    counts = counts.double()
     places = (size - len(finite)) + counts.cumsum(0) - (counts - 1) / 2
     ranks = places / (size + 1)
     unit = (knots[-1] - knots[0]) / size
     unit = unit if unit > 0 else knots[-1].abs().clamp_min(1e-12)
-    right = torch.searchsorted(knots, values).clamp(1, max(len(knots) - 1, 1))
+    right = torch.searchsorted(knots, values.contiguous()).clamp(1, max(len(knots) - 1, 1))
     left, right = right - 1, right.clamp_max(len(knots) - 1)
     share = (values - knots[left]) / (knots[right] - knots[left]).clamp_min(torch.finfo(torch.float64).tiny)
     inside = ranks[left] + share * (ranks[right] - ranks[left])
