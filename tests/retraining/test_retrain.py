@@ -1,0 +1,229 @@
+import csv
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ednag.fitness.cost import count_costs
+from ednag.report import Report
+from ednag.retraining.datasets import Digits, ImageFolder
+from ednag.retraining.export import load
+from ednag.retraining.job import retrain
+from ednag.retraining.module import Recipe
+from ednag.retraining.results import Summary
+from ednag.spaces import NASBench201
+
+Silent = Callable[..., Callable[..., pl.Trainer]]
+SMALL = {"channels": 4, "cells": 1}
+
+
+def test_digits_end_to_end(tmp_path: Path, report: Report, silent: Silent) -> None:
+    recipe = Recipe(epochs=3, lr=0.1, label_smoothing=0.05, weights="best")
+    before = torch.get_rng_state()
+    summary = retrain(report, NASBench201(), Digits(), recipe, tmp_path, silent(), network=SMALL)
+    assert torch.equal(before, torch.get_rng_state())
+    assert [result.status for result in summary.results] == ["finished", "finished"]
+    first = summary.results[0]
+    assert first.test["top1"] > 85
+    assert first.val["top1"] > 85
+    assert first.epochs == 3
+    assert first.images_per_second > 0
+    network = load(tmp_path / "001")
+    costs = count_costs(network, (1, 16, 16))
+    assert (first.params, first.macs) == (costs.params, costs.macs)
+    data = Digits()
+    right = [network(x).argmax(-1) == y for x, y in map(data.prepare, data.test_dataloader())]
+    assert 100 * torch.cat(right).float().mean() == pytest.approx(first.test["top1"], abs=1e-3)
+    rows = list(csv.DictReader((tmp_path / "summary.csv").read_text().splitlines()))
+    assert [float(row["test_top1"]) for row in rows] == [result.test["top1"] for result in summary.results]
+    assert json.loads((tmp_path / "001/metrics.json").read_text())["genes"] == report.candidates[0].genes
+    torch.load(tmp_path / "001/last.ckpt", weights_only=True)
+    torch.load(tmp_path / "001/best.ckpt", weights_only=True)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("0*/*")}
+    again = retrain(report, NASBench201(), Digits(), recipe, tmp_path, silent(), network=SMALL)
+    assert again.results == summary.results
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("0*/*")}
+    assert summary.best is not None
+    assert load(tmp_path).state_dict().keys() == load(tmp_path / f"{summary.best.rank:03d}").state_dict().keys()
+    with pytest.raises(ValueError, match=r"another retraining \(different: seed, recipe\)"):
+        retrain(report, NASBench201(), Digits(), Recipe(epochs=4), tmp_path, silent(), network=SMALL, seed=1)
+
+
+def test_photographs(tmp_path: Path, photographs: Path, report: Report, silent: Silent) -> None:
+    data = ImageFolder(photographs, image_size=32, batch_size=16, cutout=8)
+    recipe = Recipe(epochs=1, mixup=0.2)
+    result = retrain(report, NASBench201(), data, recipe, tmp_path, silent(), top_k=1, network=SMALL).results[0]
+    assert result.status == "finished"
+    told = json.loads((tmp_path / "001/architecture.json").read_text())
+    assert told["class_names"] == ["airplane", "automobile", "bird"]
+    assert (told["num_classes"], told["in_channels"], told["image_size"]) == (3, 3, [32, 32])
+    assert told["normalisation"] == data.normalisation
+
+
+class Unstable(NASBench201):
+    """A space with networks that can't be trained: those whose first gene is 1."""
+
+    def build(self, genes: Tensor, num_classes: int, **options: int) -> nn.Sequential:  # type: ignore[override]
+        network = super().build(genes, num_classes, **options)
+        if genes[0] == 1:
+            nn.init.constant_(network[-1][-1].weight, torch.nan)
+        return network
+
+
+def test_a_failing_network_is_recorded_and_the_rest_go_on(tmp_path: Path, report: Report, silent: Silent) -> None:
+    named = Report({"class_path": "here.Unstable"}, report.fitness, report.candidates)
+    arguments = (named, Unstable(), Digits(), Recipe(epochs=1), tmp_path, silent(limit_train_batches=3))
+    summary = retrain(*arguments, network=SMALL)
+    failed, finished = summary.results
+    assert (failed.status, finished.status) == ("failed", "finished")
+    assert "not finite" in failed.reason
+    assert failed.test == {}
+    assert summary.best == finished
+    assert not (tmp_path / "001/weights.safetensors").exists()
+    assert json.loads((tmp_path / "summary.json").read_text())["results"][0]["status"] == "failed"
+    assert retrain(*arguments, network=SMALL).results == summary.results
+
+
+KILLED = """
+    import json, os, signal, sys
+    from pathlib import Path
+
+    import lightning.pytorch as pl
+    import torch
+
+    torch.set_num_threads(1)
+    from ednag.report import Report
+    from ednag.retraining.datasets import Digits
+    from ednag.retraining.job import retrain
+    from ednag.retraining.module import Recipe
+    from ednag.spaces import NASBench201
+
+    run = Path(sys.argv[1])
+    kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+
+    class InBatch(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.current_epoch == 1 and batch_idx == 3:
+                kill()
+
+    def kill_while_saving():
+        replace, saved = Path.replace, []
+
+        def replace_or_die(self, target):
+            saved.append(target)
+            if len(saved) == 2:
+                self.write_bytes(self.read_bytes()[:1000])
+                kill()
+            return replace(self, target)
+
+        Path.replace = replace_or_die
+
+    def retrain_until(where):
+        if where == "saving":
+            kill_while_saving()
+        if where == "testing":
+            pl.Trainer.test = kill
+
+        def make(*, folder, max_epochs, callbacks):
+            return pl.Trainer(
+                accelerator="cpu", default_root_dir=folder, max_epochs=max_epochs, logger=False,
+                callbacks=callbacks + ([InBatch()] if where == "batch" else []), limit_train_batches=6,
+                enable_progress_bar=False, enable_model_summary=False,
+            )
+
+        report, network = Report.load(run.parent / "report.json"), {"channels": 4, "cells": 1}
+        retrain(report, NASBench201(), Digits(cutout=4), Recipe(epochs=4, mixup=0.2), run, make, network=network)
+
+    for where in sys.argv[2:]:
+        child = os.fork()
+        if child == 0:
+            retrain_until(where)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        callbacks = torch.load(run / "001/last.ckpt", weights_only=True)["callbacks"]
+        epochs = next(value["epochs"] for name, value in callbacks.items() if "EpochCheckpoint" in name)
+        done = (run / "001/metrics.json").exists()
+        print(json.dumps([where, os.WTERMSIG(status), epochs, done]))
+"""
+
+
+def test_sigkill_at_three_points_changes_nothing(tmp_path: Path, report: Report, silent: Silent) -> None:
+    """Killed within an epoch, while a checkpoint is being saved, and after the last epoch; then resumed."""
+    report.save(tmp_path / "report.json")
+    script, run = tmp_path / "killed.py", tmp_path / "run"
+    script.write_text(textwrap.dedent(KILLED))
+    command = [sys.executable, str(script), str(run), "batch", "saving", "testing"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("[")]
+    assert found == [["batch", 9, 1, False], ["saving", 9, 2, False], ["testing", 9, 4, False]]
+    arguments = (report, NASBench201(), Digits(cutout=4), Recipe(epochs=4, mixup=0.2))
+    resumed = retrain(*arguments, run, silent(limit_train_batches=6), network=SMALL)
+    whole = retrain(*arguments, tmp_path / "whole", silent(limit_train_batches=6), network=SMALL)
+    for one, other in zip(resumed.results, whole.results, strict=True):
+        assert one.test == other.test
+        assert one.val == other.val
+        assert one.epochs == other.epochs == 4
+    ours, theirs = load(run / "001").state_dict(), load(tmp_path / "whole/001").state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+class Own(pl.LightningDataModule):
+    """A user's module: float images, and only what is required."""
+
+    def __init__(self, num_classes: object = 3, shape: tuple[int, ...] = (2, 9, 7)) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.shape = shape
+
+    def _loader(self) -> DataLoader:
+        x = torch.randn(32, *self.shape, generator=torch.Generator().manual_seed(0))
+        return DataLoader(TensorDataset(x, torch.arange(32) % 3), batch_size=16)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader
+
+
+def test_a_users_own_data_module(tmp_path: Path, report: Report, silent: Silent) -> None:
+    result = retrain(
+        report, NASBench201(), Own(), Recipe(epochs=1), tmp_path, silent(), top_k=1, network=SMALL
+    ).results[0]
+    assert result.status == "finished"
+    told = json.loads((tmp_path / "001/architecture.json").read_text())
+    assert (told["in_channels"], told["image_size"]) == (2, [9, 7])
+    assert load(tmp_path / "001")(torch.zeros(1, 2, 9, 7)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("own", [Own(num_classes=None), Own(num_classes=1), Own(shape=(4,))])
+def test_a_data_module_that_does_not_serve(tmp_path: Path, report: Report, own: Own) -> None:
+    with pytest.raises(ValueError, match=r"Own must (have the attribute num_classes|yield images)"):
+        retrain(report, NASBench201(), own, Recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, report: Report, silent: Silent) -> None:
+    space, run = NASBench201(), tmp_path / "run"
+    with pytest.raises(ValueError, match="top_k must be >= 1"):
+        retrain(report, space, Digits(), Recipe(), run, top_k=0)
+    with pytest.raises(ValueError, match="no architecture to retrain"):
+        retrain(Report(report.space, "f", []), space, Digits(), Recipe(), run)
+    with pytest.raises(ValueError, match="of the search space DARTS, not of NASBench201"):
+        retrain(Report({"class_path": "x.DARTS"}, "f", report.candidates), space, Digits(), Recipe(), run)
+    report.candidates[1].genes[2] = 9
+    with pytest.raises(ValueError, match="gene 2 of nasbench201 must be in"):
+        retrain(report, space, Digits(), Recipe(), run)
+    report.candidates[1].genes[2] = 0
+    assert not run.exists()
+    with pytest.raises(ValueError, match=r"network options .* don't suit nasbench201"):
+        retrain(report, space, Digits(), Recipe(), run, silent(), network={"colour": 1})
+
+
+def test_summary_without_success(tmp_path: Path) -> None:
+    assert Summary([], tmp_path).best is None
