@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ednag.fitness.proxies import PROXIES, measure
+from ednag.fitness.zero_cost import rank_among
 from ednag.spaces import NASBench201
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -34,6 +35,10 @@ PUBLISHED = {
     "zico": (0.784, 0.813, 0.804),
 }
 """Spearman with test accuracy on CIFAR-10, CIFAR-100 and ImageNet16-120, as published."""
+
+ENSEMBLES = (("synflow", "naswot"), ("synflow", "zico"), ("naswot", "zico"), ("synflow", "naswot", "zico"), PROXIES)
+REFERENCE = 64
+"""How many of the cells the ensembles rank against; their correlation is over the others."""
 
 
 def arguments() -> argparse.Namespace:
@@ -120,8 +125,9 @@ def run(options: argparse.Namespace, ops: np.ndarray, cells: list[int]) -> None:
 
 
 def report(options: argparse.Namespace, table: dict[str, np.ndarray], cells: list[int]) -> None:
-    """Print the correlations beside the published ones."""
+    """Print the correlations beside the published ones, and those of a few rank ensembles."""
     done = load(options.output, options)
+    accuracy = table["cifar10/test/200"]
     print(f"batch size {options.batch_size}, seed {options.seed}")
     print("proxy      cells  CIFAR-10  published  difference  -inf  CPU s a cell")
     for name in PROXIES:
@@ -129,13 +135,22 @@ def report(options: argparse.Namespace, table: dict[str, np.ndarray], cells: lis
         if len(rows) < 2:
             continue
         scores = np.array([done[name, cell][0] for cell in rows])
-        rho = spearman(scores, table["cifar10/test/200"][rows])
+        rho = spearman(scores, accuracy[rows])
         known = PUBLISHED.get(name, (float("nan"),))[0]
         seconds = np.mean([done[name, cell][1] for cell in rows])
         print(
             f"{name:10} {len(rows):5} {rho:9.3f} {known:10.3f} {rho - known:+11.3f} "
             f"{int(np.isneginf(scores).sum()):5} {seconds:13.2f}"
         )
+    for names in ENSEMBLES:
+        rows = [cell for cell in cells if all((name, cell) in done for name in names)]
+        if len(rows) < 2 * REFERENCE:
+            continue
+        columns = [torch.tensor([done[name, cell][0] for cell in rows], dtype=torch.float64) for name in names]
+        ranks = [rank_among(column[:REFERENCE], column[REFERENCE:]) for column in columns]
+        scores = torch.stack(ranks).mean(0).nan_to_num(-1).numpy()
+        title = "all" if names == PROXIES else ", ".join(names)
+        print(f"rank({title}): {spearman(scores, accuracy[rows[REFERENCE:]]):.3f} over {len(scores)} cells")
 
 
 def main() -> None:

@@ -4,9 +4,11 @@ import functools
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from ednag.fitness.base import Fitness
 from ednag.fitness.cost import Costs, count_costs
@@ -182,3 +184,23 @@ def test_global_random_state_is_left_alone() -> None:
     state = torch.get_rng_state()
     fitness(CELLS, everyone(CELLS))
     assert torch.equal(state, torch.get_rng_state())
+
+
+class Tiles(pl.LightningDataModule):
+    """Images of one channel, 6 x 9 pixels, three classes."""
+
+    num_classes = 3
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(torch.zeros(4, 1, 6, 9), torch.arange(4) % 3), 2)
+
+
+def test_the_network_that_is_counted_fits_the_data() -> None:
+    fitness = ConstrainedFitness(SumOfGenes(), Limits(max_params=1), CostModel(network=SMALL))
+    fitness.setup(SPACE, Tiles())
+    expected = count_costs(SPACE.build(CELLS[3], 3, in_channels=1, **SMALL), (1, 6, 9))
+    assert fitness.costs(CELLS[3:4]) == [expected]
+    chosen = CostModel(network=SMALL, input_shape=(1, 12, 12), num_classes=5)
+    chosen.setup(SPACE, Tiles())
+    expected = count_costs(SPACE.build(CELLS[3], 5, in_channels=1, **SMALL), (1, 12, 12))
+    assert chosen.costs(CELLS[3]) == expected

@@ -103,13 +103,3 @@ def zen_of_one_block(weight: Tensor, x: Tensor, moved: Tensor) -> float:
     a, variance = features(x)
     b, _ = features(moved)
     return math.log(float((a - b).abs().sum((1, 2, 3)).mean())) + math.log(math.sqrt(float(variance.mean())))
-
-
-def rank(reference: list[float], value: float) -> float:
-    """Place of a value among a sample without ties, ``i / (m + 1)``, linear between neighbours; inside its range."""
-    ordered = sorted(reference)
-    for i in range(len(ordered) - 1):
-        low, high = ordered[i], ordered[i + 1]
-        if low <= value <= high:
-            return (i + 1 + (value - low) / (high - low)) / (len(ordered) + 1)
-    raise ValueError("outside the sample")
