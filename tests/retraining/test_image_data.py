@@ -114,7 +114,7 @@ def test_images_in_memory_and_on_disk_are_the_files_pixels(photographs: Path, tm
     expected = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in listing.files])
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), expected)
     assert [listing.class_names[label] for label in labels] == [path.parent.name for path in listing.files]
-    disk = ImageFolder(root, image_size=24, in_memory=False, num_workers=1, batch_size=16, grayscale=True)
+    disk = ImageFolder(root, image_size=24, in_memory=False, num_workers=1, batch_size=16, in_channels=1)
     batches = list(disk.train_dataloader())
     assert isinstance(disk.splits.train, FileImages)
     assert batches[0][0].shape == (16, 1, 24, 24)

@@ -27,7 +27,7 @@ class ImageFolder(ImageDataModule):
     Args:
         root: the folder.
         test_fraction: share held out for the test where there is no test folder, stratified, in (0, 1).
-        grayscale: one channel in place of three.
+        in_channels: 3, or 1 for shades of grey.
         in_memory: decode once and keep the images; where it is ``None``, if they fit ``memory_limit``. Otherwise they
             are read anew each epoch by ``num_workers`` processes, and cropped as ImageNet's are.
         memory_limit: MiB that the decoded training images may take.
@@ -42,20 +42,20 @@ class ImageFolder(ImageDataModule):
         self,
         root: Path,
         test_fraction: float = 0.15,
-        grayscale: bool = False,
+        in_channels: int = 3,
         in_memory: bool | None = None,
         memory_limit: int = 2048,
         min_scale: float = 0.25,
         **options: Any,
     ) -> None:
-        super().__init__(**{"in_channels": 1 if grayscale else 3, **options})
+        super().__init__(in_channels=in_channels, **options)
         if not 0 < test_fraction < 1 or not 0 < min_scale <= 1:
             raise ValueError(f"test_fraction and min_scale must be in (0, 1), got {test_fraction} and {min_scale}")
-        if self.in_channels != (1 if grayscale else 3):
-            raise ValueError(f"images have 3 channels, or 1 with grayscale; got in_channels {self.in_channels}")
+        if in_channels not in (1, 3):
+            raise ValueError(f"in_channels must be 3, or 1 for shades of grey; got {in_channels}")
         self.root = Path(root)
         self.test_fraction = test_fraction
-        self.grayscale = grayscale
+        self.grayscale = in_channels == 1
         self.in_memory = in_memory
         self.memory_limit = memory_limit
         self.min_scale = min_scale
@@ -175,6 +175,7 @@ class Digits(ImageDataModule):
         flip: mirror training images; digits are not symmetric.
         crop_padding: as in :class:`ImageDataModule`.
         batch_size: as in :class:`ImageDataModule`.
+        in_channels: 1, or 3 for three equal ones.
         options: see :class:`ImageDataModule`.
     """
 
@@ -185,14 +186,16 @@ class Digits(ImageDataModule):
         flip: bool = False,
         crop_padding: int = 1,
         batch_size: int = 64,
+        in_channels: int = 1,
         **options: Any,
     ) -> None:
         super().__init__(
-            **{"in_channels": 1, **options},
-            image_size=image_size,
-            flip=flip,
-            crop_padding=crop_padding,
             batch_size=batch_size,
+            image_size=image_size,
+            in_channels=in_channels,
+            crop_padding=crop_padding,
+            flip=flip,
+            **options,
         )
         if self.in_channels not in (1, 3):
             raise ValueError(f"digits have 1 channel, or 3 equal ones; got in_channels {self.in_channels}")
