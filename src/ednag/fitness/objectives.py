@@ -227,9 +227,8 @@ class ConstrainedFitness(Fitness):
         return self(genes, torch.ones(len(genes), dtype=torch.bool, device=genes.device))
 
     def details(self, genes: Tensor) -> dict[str, Tensor]:
-        """Further scores of the wrapped fitness by name, ``(n,)`` each; none where it keeps none."""
-        inner = getattr(self.fitness, "details", None)
-        return {} if inner is None else inner(genes)
+        """Parts of the wrapped fitness's scores, see :meth:`Fitness.details`."""
+        return self.fitness.details(genes)
 
     def reveal(self, genes: Tensor) -> dict[str, Tensor]:
         """Look up test metrics in the wrapped fitness, see :meth:`Fitness.reveal`."""
