@@ -25,8 +25,9 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ednag.report import Candidate, Report
 from ednag.retraining.datasets import CIFAR10
-from ednag.retraining.job import Result, retrain
+from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
+from ednag.retraining.results import Result
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
 from ednag.storage import write_json

@@ -141,6 +141,20 @@ def test_test_images_are_not_opened_before_the_test(photographs: Path, tmp_path:
         data.test_dataloader()
 
 
+def test_a_truncated_image_is_named(photographs: Path, tmp_path: Path) -> None:
+    root = tree(photographs, tmp_path)
+    broken = sorted((root / "bird").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:400])
+    data = ImageFolder(root, image_size=32)
+
+    def read_all() -> None:
+        data.setup()
+        data.test_dataloader()
+
+    with pytest.raises(ValueError, match=f"can't read the image .*{broken.name}.*remove or repair"):
+        read_all()
+
+
 def test_missing_empty_and_single_class_folders(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no image folder at"):
         ImageFolder(tmp_path / "nowhere").setup()

@@ -111,7 +111,7 @@ KILLED = """
 
     class InBatch(pl.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            if trainer.current_epoch == 1 and batch_idx == 3:
+            if trainer.current_epoch == 1 and batch_idx == 2:
                 kill()
 
     def kill_while_saving():
@@ -135,12 +135,12 @@ KILLED = """
         def make(*, folder, max_epochs, callbacks):
             return pl.Trainer(
                 accelerator="cpu", default_root_dir=folder, max_epochs=max_epochs, logger=False,
-                callbacks=callbacks + ([InBatch()] if where == "batch" else []), limit_train_batches=6,
+                callbacks=callbacks + ([InBatch()] if where == "batch" else []), limit_train_batches=4,
                 enable_progress_bar=False, enable_model_summary=False,
             )
 
         report, network = Report.load(run.parent / "report.json"), {"channels": 4, "cells": 1}
-        retrain(report, NASBench201(), Digits(cutout=4), Recipe(epochs=4, mixup=0.2), run, make, network=network)
+        retrain(report, NASBench201(), Digits(cutout=4), Recipe(epochs=3, mixup=0.2), run, make, network=network)
 
     for where in sys.argv[2:]:
         child = os.fork()
@@ -164,14 +164,14 @@ def test_sigkill_at_three_points_changes_nothing(tmp_path: Path, report: Report,
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
     found = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("[")]
-    assert found == [["batch", 9, 1, False], ["saving", 9, 2, False], ["testing", 9, 4, False]]
-    arguments = (report, NASBench201(), Digits(cutout=4), Recipe(epochs=4, mixup=0.2))
-    resumed = retrain(*arguments, run, silent(limit_train_batches=6), network=SMALL)
-    whole = retrain(*arguments, tmp_path / "whole", silent(limit_train_batches=6), network=SMALL)
+    assert found == [["batch", 9, 1, False], ["saving", 9, 2, False], ["testing", 9, 3, False]]
+    arguments = (report, NASBench201(), Digits(cutout=4), Recipe(epochs=3, mixup=0.2))
+    resumed = retrain(*arguments, run, silent(limit_train_batches=4), network=SMALL)
+    whole = retrain(*arguments, tmp_path / "whole", silent(limit_train_batches=4), network=SMALL)
     for one, other in zip(resumed.results, whole.results, strict=True):
         assert one.test == other.test
         assert one.val == other.val
-        assert one.epochs == other.epochs == 4
+        assert one.epochs == other.epochs == 3
     ours, theirs = load(run / "001").state_dict(), load(tmp_path / "whole/001").state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -112,10 +113,10 @@ def read_image(path: Path, grayscale: bool = False) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            pixels: Tensor = TF.pil_to_tensor(image.convert("L" if grayscale else "RGB"))
+            pixels = torch.from_numpy(np.array(image.convert("L" if grayscale else "RGB")))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"can't read the image {path} ({error}); remove or repair it") from None
-    return pixels
+    return pixels[None] if grayscale else pixels.permute(2, 0, 1)
 
 
 def fit_square(pixels: Tensor, size: int) -> Tensor:

@@ -174,7 +174,7 @@ class Job:
             classifier.load_state_dict(load_state(self.folder / BEST)["state_dict"])
         scores: dict[str, float] = {}
         for measured in (trainer.validate, trainer.test):
-            for values in measured(classifier, datamodule=data, verbose=False):
+            for values in measured(classifier, datamodule=data, verbose=False, weights_only=True):
                 scores.update(values)
         return scores
 

@@ -41,7 +41,7 @@ class Recipe:
         label_smoothing: share of the target that is spread over all classes, in 0..1 (Szegedy et al. 2016).
         mixup: alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 for none.
         auxiliary_weight: weight of the auxiliary head's loss, for networks that return one (0.4 in DARTS).
-        channels_last: memory layout; on CPUs about 1.5 times as fast as the other, and never slower on recent GPUs.
+        channels_last: memory layout; on CPUs about 1.5 times as fast as the other.
         weights: which weights are tested and exported: the ``last``, as in the benchmarks, or the ``best`` by
             validation accuracy.
     """
