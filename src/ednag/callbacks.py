@@ -95,10 +95,11 @@ class GenerationCallback(pl.Callback):
         begun = time.perf_counter()
         data = self.data or getattr(trainer, "datamodule", None)
         generation.setup(data, device)
-        with progress_bar(generation, trainer) as bar:
+        unit = "step" if generation.evaluations is None else "evaluations"
+        with progress_bar(generation, trainer, unit) as bar:
 
             def observe(row: Row) -> None:
-                show(bar, row)
+                show(bar, row, unit)
                 for logger in trainer.loggers:
                     logger.log_metrics({f"generation/{name}": value for name, value in row.items()}, int(row["step"]))
 
@@ -125,21 +126,19 @@ class GenerationCallback(pl.Callback):
                 logger.log_table("candidates", columns=columns, data=rows)
 
 
-def progress_bar(generation: Generation, trainer: pl.Trainer) -> tqdm[Any]:
-    """Make a progress bar over distinct evaluations or steps, silent where the trainer's bars are off."""
-    steps = generation.sampler.steps
-    total = steps if generation.evaluations is None else generation.evaluations
+def progress_bar(generation: Generation, trainer: pl.Trainer, unit: str) -> tqdm[Any]:
+    """Make a progress bar over ``step`` or ``evaluations``, silent where the trainer's bars are off."""
     return tqdm(
-        total=total,
+        total=generation.sampler.steps if unit == "step" else generation.evaluations,
         desc="generating",
-        unit="step" if generation.evaluations is None else "eval",
+        unit=f" {unit}",
         disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
         dynamic_ncols=True,
     )
 
 
-def show(bar: tqdm[Any], row: Row) -> None:
-    """Move a progress bar to a row of the history."""
+def show(bar: tqdm[Any], row: Row, unit: str) -> None:
+    """Move a progress bar, over ``step`` or ``evaluations``, to a row of the history."""
     bar.set_postfix(
         best=f"{row['best']:.4g}",
         mean=f"{row['mean']:.4g}",
@@ -147,5 +146,4 @@ def show(bar: tqdm[Any], row: Row) -> None:
         unique=f"{row['unique']:.0%}",
         refresh=False,
     )
-    position = row["step"] if bar.unit == "step" else row["evaluations"]
-    bar.update(max(0, int(position) - bar.n))
+    bar.update(int(row[unit]) - bar.n)

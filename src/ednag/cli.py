@@ -6,14 +6,15 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import CLI
+from jsonargparse import auto_cli
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import ednag.fitness
@@ -22,15 +23,12 @@ import ednag.samplers
 import ednag.spaces  # noqa: F401  (importing the classes gives them short names on the command line)
 from ednag import catalogue
 from ednag.fitness.importers import import_table
+from ednag.presets import preset_path
 from ednag.report import Report
-from ednag.retraining import export as exports
+from ednag.retraining.export import export
 from ednag.storage import atomic_write
 from ednag.tables import report_table, summary_table
 from ednag.trainer import Trainer
-
-_INSTALLED = Path(__file__).parent / "configs"
-CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "configs"
-"""Shipped configurations: inside the installed package, or in the checkout."""
 
 
 class EDNAGCLI(LightningCLI):
@@ -38,6 +36,9 @@ class EDNAGCLI(LightningCLI):
 
     Every run has a directory of its own, the trainer's ``default_root_dir``; its ``config.yaml`` runs the same again.
     """
+
+    trainer: Trainer
+    subcommand: str
 
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
@@ -71,7 +72,7 @@ class EDNAGCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.get("model") is None and self.subcommand not in ("generate", "retrain"):
             raise ValueError(f"{self.subcommand} needs a model: --model CLASS or --config configs/fit/....yaml")
-        text = self._parser(self.subcommand).dump(config, skip_none=False, format="yaml")
+        text = self._parser(self.subcommand).dump(config, skip_unset=False, format="yaml")
         if config.get("dry_run"):
             config.trainer.logger = False
             return
@@ -110,7 +111,7 @@ class EDNAGCLI(LightningCLI):
 
 def new_run_dir(verb: str) -> Path:
     """Name a directory that no other run has: ``runs/VERB-TIME-xxxxxxxx``."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     Path("runs").mkdir(exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f"{verb}-{stamp}-", dir="runs"))
 
@@ -128,7 +129,9 @@ def claim_directory(folder: Path) -> None:
     except OSError as error:
         raise ValueError(f"can't write into {folder} ({error.strerror}); choose another --run_dir") from None
     if (folder / "config.yaml").exists():
-        raise ValueError(f"{folder} already holds a run; continue it with --resume {folder}, or choose another --run_dir")
+        raise ValueError(
+            f"{folder} already holds a run; continue it with --resume {folder}, or choose another --run_dir"
+        )
 
 
 def portable(text: str) -> str:
@@ -163,7 +166,7 @@ def expand(args: list[str]) -> list[str]:
             continue
         value = value if equals else next(rest, "")
         if name == "--preset":
-            out += ["--config", str(preset(value))]
+            out += ["--config", str(preset_path(value))]
         else:
             config = Path(value) / "config.yaml"
             if not config.exists():
@@ -171,19 +174,6 @@ def expand(args: list[str]) -> list[str]:
             out[1:1] = ["--config", str(config)]
             out += ["--resume", value]
     return out
-
-
-def preset(name: str) -> Path:
-    """Find a sampler preset by name.
-
-    Raises:
-        ValueError: if there is none, listing those that exist.
-    """
-    path = CONFIGS / "presets" / f"{name}.yaml"
-    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-    if name not in known:
-        raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(known)}")
-    return path
 
 
 def data_list(name: str | None = None) -> None:
@@ -211,7 +201,7 @@ def say(text: object) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-PLAIN_VERBS: dict[str, Any] = {"data": {"list": data_list, "import": data_import}, "export": getattr(exports, "export", None)}
+PLAIN_VERBS: dict[str, Any] = {"data": {"list": data_list, "import": data_import}, "export": export}
 """Verbs that need no trainer."""
 
 
@@ -223,11 +213,11 @@ def main(args: list[str] | None = None) -> int:
     """
     args = sys.argv[1:] if args is None else args
     torch.set_float32_matmul_precision("high")
-    logging.getLogger("lightning.pytorch").addFilter(quiet)
+    silence_framework()
     try:
         if args[:1] and args[0] in PLAIN_VERBS:
             component: Callable[..., Any] | dict[str, Any] = PLAIN_VERBS[args[0]]
-            result = CLI(component, args=args[1:], as_positional=False)
+            result = auto_cli(component, args=args[1:], as_positional=False)
             if result is not None:
                 say(result)
         else:
@@ -242,6 +232,9 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def quiet(record: logging.LogRecord) -> bool:
-    """Drop Lightning's advertisements."""
-    return "litlogger" not in record.getMessage() and "Tip:" not in record.getMessage()
+def silence_framework() -> None:
+    """Drop what Lightning says that no user of this program can act on."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    for pattern in (".*LeafSpec.*", ".*does not have many workers.*", ".*weights_only.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", pattern)

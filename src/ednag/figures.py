@@ -34,12 +34,13 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
     count = torch.arange(1, curves.shape[1] + 1)
     left.fill_between(count, low, high, alpha=0.25, linewidth=0)
     left.plot(count, middle)
-    left.set(xlabel="distinct architectures evaluated", ylabel=f"best so far: {fitness}")
-    left.set_title(f"median and middle half of {curves.shape[0]} run(s)" if curves.shape[0] > 1 else "one run")
+    left.set(xlabel="distinct architectures evaluated", ylabel="best so far")
+    runs = f"median and middle half of {curves.shape[0]} runs" if curves.shape[0] > 1 else "one run"
+    left.set_title(f"{fitness}\n{runs}", fontsize="medium")
     steps = [row["step"] for row in history]
     for name in ("valid", "unique", "novel"):
         right.plot(steps, [row[name] for row in history], label=name)
-    right.set(xlabel="step", ylabel="share of proposals", ylim=(-0.02, 1.02), title="proposals")
+    right.set(xlabel="step", ylabel="share of proposals", ylim=(-0.02, 1.02), title="proposals, mean over runs")
     right.legend(loc="lower left", frameon=False)
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Generation:
         top_k: distinct architectures in the report.
         limits: constraints on cost.
         cost_model: how costs are counted or measured.
-        save_seconds: least time between two saved states.
+        save_seconds: least time between two saved states; 5, or the environment variable ``EDNAG_SAVE_SECONDS``.
     """
 
     space: SearchSpace
@@ -50,14 +51,16 @@ class Generation:
     top_k: int = 5
     limits: Limits = field(default_factory=Limits)
     cost_model: CostModel = field(default_factory=CostModel)
-    save_seconds: float = 5.0
+    save_seconds: float = field(default_factory=lambda: float(os.environ.get("EDNAG_SAVE_SECONDS", "5")))
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise ValueError(f"top_k must be >= 1, got {self.top_k}")
         if self.evaluations is None and self.sampler.steps is None:
             name = type(self.sampler).__name__
-            raise ValueError(f"{name} has no last step of its own; say how many evaluations it may spend: --evaluations")
+            raise ValueError(
+                f"{name} has no last step of its own; say how many evaluations it may spend: --evaluations"
+            )
         self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
         self.score: Fitness = self.constrained if self.limits.any else self.fitness
         self.history: list[Row] = []
@@ -168,7 +171,7 @@ class Generation:
             "runs": len(self.seeds),
             "lookups": int(archive.lookups.sum()),
             "distinct_evaluations": int(archive.count.sum()),
-            "distinct_evaluations_over_all_runs": len(keys.unique()),
+            "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
             "valid_rate": _mean([row["valid"] for row in self.history]),
             "unique_rate": _mean([row["unique"] for row in self.history]),
             "novel_rate": _mean([row["novel"] for row in self.history[1:]]),
@@ -245,7 +248,7 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
         "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
         "evaluations": f"at most {most:,} distinct architectures a run",
         "limits": ", ".join(f"{k}={v:g}" for k, v in vars(generation.limits).items() if v is not None) or "none",
-        "cost": f"{each * 1000:.3g} ms an evaluation on {device}: at most {each * most * runs:,.0f} s in all",
+        "cost": f"{each * 1000:.3g} ms an evaluation on {device}: at most {each * most * runs:,.1f} s in all",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
 

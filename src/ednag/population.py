@@ -20,13 +20,14 @@ failed; values at or below :data:`INFEASIBLE` mark one that violates a constrain
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-INFEASIBLE = -1e12
+INFEASIBLE = -(2.0**40)
 """Fitness at or below this belongs to an architecture that violates a constraint (or is invalid, at ``-inf``)."""
 
 
@@ -139,9 +140,18 @@ class Archive:
         Returns:
             ``known`` (bool) and ``position`` (int64; 0 where unknown), both ``(R, N)``.
         """
+        ordered, order = self._index
+        place = torch.searchsorted(ordered, keys.contiguous()).clamp(max=ordered.shape[1] - 1)
+        known = ordered.gather(1, place) == keys
+        return known, order.gather(1, place).where(known, 0)
+
+    @cached_property
+    def _index(self) -> tuple[Tensor, Tensor]:
+        """Keys in ascending order, padding last, and the row each comes from; both ``(R, m)``."""
         most = max(int(self.count.max()), 1)
-        hits = keys[:, :, None] == self.keys[:, None, :most]
-        return hits.any(-1), hits.int().argmax(-1)
+        keys = self.keys[:, :most].where(self.filled[:, :most], torch.iinfo(torch.int64).max)
+        ordered, order = keys.sort(1)
+        return ordered, order
 
     def unseen(self, keys: Tensor) -> Tensor:
         """Mark the members that are neither in the archive nor earlier in the batch, bool ``(R, N)``."""
@@ -189,17 +199,29 @@ class Archive:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by name, for a checkpoint."""
-        return dict(vars(self))
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 def first_occurrence(keys: Tensor) -> Tensor:
-    """Mark the first member of each identity within a batch.
+    """Mark the first member of each value within a batch.
 
     Args:
-        keys: ``(*B, N)``.
+        keys: ``(*B, N)``, any type that sorts.
 
     Returns:
         bool ``(*B, N)``.
     """
-    same = keys[..., :, None] == keys[..., None, :]
-    return same.int().argmax(-1) == torch.arange(keys.shape[-1], device=keys.device)
+    ordered, order = keys.sort(dim=-1, stable=True)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return torch.zeros_like(first).scatter(-1, order, first)
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances, ``(*B, N, D)`` and ``(*B, M, D)`` to ``(*B, N, M)``, never negative.
+
+    One batched matrix product: the same for a run alone and in a batch, and several times faster than
+    :func:`torch.cdist` without one.
+    """
+    norms = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
+    return (norms - 2 * a @ b.transpose(-2, -1)).clamp(min=0)

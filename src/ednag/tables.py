@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ednag.report import Report
-from ednag.retraining.job import Summary
+from ednag.retraining.results import Summary
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -16,9 +16,9 @@ from ednag.callbacks import GenerationCallback
 from ednag.fitness import CostModel, Fitness, Limits
 from ednag.generation import estimate
 from ednag.report import Report
-from ednag.retraining.job import Summary
 from ednag.retraining.job import retrain as retrain_report
 from ednag.retraining.module import Recipe
+from ednag.retraining.results import Summary
 from ednag.samplers import Sampler
 from ednag.spaces import SearchSpace
 
@@ -37,10 +37,11 @@ class Trainer(pl.Trainer):
     All results of a verb go into ``default_root_dir``. The arguments are Lightning's.
     """
 
+    callbacks: list[pl.Callback]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
         self._arguments = {**dict(zip(names, args, strict=False)), **kwargs}
-        # Verbs that run no fit must not see callbacks that wait for one; copies for fits of their own come from these.
         super().__init__(*args, **kwargs)
 
     def generate(
@@ -94,7 +95,7 @@ class Trainer(pl.Trainer):
         if dry_run:
             return estimate(callback.generation, datamodule, self.strategy.root_device)
         self.callbacks.append(callback)
-        seeds = DataLoader(torch.tensor(callback.generation.seeds), batch_size=runs)
+        seeds: DataLoader[int] = DataLoader(list(callback.generation.seeds), batch_size=runs)  # type: ignore[arg-type]
         self.predict(Seeds(), seeds, return_predictions=False)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
@@ -160,9 +161,9 @@ class Trainer(pl.Trainer):
 def logger_for(logger: Any, folder: Path) -> Any:
     """Make a logger of the same kind that writes into another folder (W&B: another run of the same group)."""
     if isinstance(logger, pl.loggers.CSVLogger):
-        return pl.loggers.CSVLogger(folder, name="", version="")
+        return pl.loggers.CSVLogger(folder, name="", version="logs")
     if isinstance(logger, pl.loggers.TensorBoardLogger):
-        return pl.loggers.TensorBoardLogger(folder, name="", version="tensorboard")
+        return pl.loggers.TensorBoardLogger(folder, name="", version="logs")
     if isinstance(logger, pl.loggers.WandbLogger):
         options = {k: v for k, v in logger._wandb_init.items() if k in ("project", "entity", "mode", "tags")}
         group = logger._wandb_init.get("group") or folder.parent.name

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
+
+from ednag.population import squared_distance
 
 
 def clean_estimate(x: Tensor, members: Tensor, log_g: Tensor, alpha: float) -> Tensor:
@@ -26,8 +27,8 @@ def clean_estimate(x: Tensor, members: Tensor, log_g: Tensor, alpha: float) -> T
     Returns:
         ``(*B, N, D)``.
     """
-    distance = torch.cdist(x, math.sqrt(alpha) * members, compute_mode="donot_use_mm_for_euclid_dist")
-    log_weight = log_g[..., None, :].to(x.dtype) - distance.square() / (2 * (1 - alpha))
+    distance = squared_distance(x, math.sqrt(alpha) * members)
+    log_weight = log_g[..., None, :].to(x.dtype) - distance / (2 * (1 - alpha))
     return log_weight.softmax(-1) @ members
 
 

@@ -122,4 +122,4 @@ class Rank(Mapping):
     def log_weight(self, fitness: Tensor) -> Tensor:
         """See :meth:`Mapping.log_weight`."""
         rank = (fitness[..., None, :] > fitness[..., :, None]).sum(-1)
-        return -rank / (self.scale * fitness.shape[-1])
+        return -rank.to(fitness.dtype) / (self.scale * fitness.shape[-1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ednag.evolution.operators import min_max
-from ednag.population import feasible
+from ednag.population import feasible, first_occurrence, squared_distance
 
 
 class Corrector:
@@ -42,11 +42,11 @@ class Corrector:
         n = int(n)
         elites, diverse = round(self.elite * n), round(self.diversity * n)
         value = squash(fitness)
-        spread = min_max(pairwise_distance(x).sum(-1), 0.0, 1.0).double()
+        spread = min_max(squared_distance(x, x).sqrt().sum(-1), 0.0, 1.0).double()
         taken = torch.zeros_like(value, dtype=torch.bool)
         chosen = []
         for count, score in (
-            (elites, value.where(first_of_value(value), -torch.inf)),
+            (elites, value.where(first_occurrence(value), -torch.inf)),
             (diverse, spread.where(self._fit_enough(value), -1.0)),
             (n - elites - diverse, roulette_keys(value, spread, u)),
         ):
@@ -80,12 +80,6 @@ def squash(fitness: Tensor) -> Tensor:
     return torch.where(ok, fitness, below)
 
 
-def first_of_value(value: Tensor) -> Tensor:
-    """Mark the first member of each distinct fitness value, bool ``(*B, M)``."""
-    same = value[..., :, None] == value[..., None, :]
-    return same.int().argmax(-1) == torch.arange(value.shape[-1], device=value.device)
-
-
 def roulette_keys(value: Tensor, spread: Tensor, u: Tensor) -> Tensor:
     """Keys whose largest ``k`` are a roulette-wheel draw of ``k`` members without replacement.
 
@@ -100,8 +94,3 @@ def roulette_keys(value: Tensor, spread: Tensor, u: Tensor) -> Tensor:
     """
     weight = min_max(value * (1 + spread), 0.1, 1.0)
     return weight.log() - (-(u.double().clamp(min=1e-30)).log()).log()
-
-
-def pairwise_distance(x: Tensor) -> Tensor:
-    """Euclidean distances between all members, ``(*B, M, D)`` to ``(*B, M, M)``, the same alone and in a batch."""
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")

@@ -59,3 +59,58 @@ def mutate_genes(genes: Tensor, cardinalities: Tensor, position: Tensor, shift: 
     step = 1 + torch.minimum((shift * (high - 1)).long(), high - 2)
     old = genes.gather(-1, position[..., None]).squeeze(-1)
     return genes.scatter(-1, position[..., None], ((old + step) % high)[..., None])
+
+
+def mutate_some(genes: Tensor, cardinalities: Tensor, number: Tensor, order: Tensor, shift: Tensor) -> Tensor:
+    """Change some genes of each architecture, each to another value.
+
+    Args:
+        genes: int64 ``(*B, L)``.
+        cardinalities: choices of each gene, int64 ``(L,)``; genes with a single choice stay.
+        number: how many genes to change, int64 ``(*B,)``; as many as can where that is fewer.
+        order: uniform numbers in ``[0, 1)``, ``(*B, L)``; the genes with the smallest change.
+        shift: uniform numbers in ``[0, 1)``, ``(*B, L)``; they pick among the other values.
+
+    Returns:
+        int64 ``(*B, L)``.
+    """
+    free = cardinalities > 1
+    place = order.where(free, 2.0).argsort(dim=-1, stable=True).argsort(-1)
+    step = 1 + torch.minimum((shift * (cardinalities - 1)).long(), (cardinalities - 2).clamp(min=0))
+    return torch.where((place < number[..., None]) & free, (genes + step) % cardinalities, genes)
+
+
+def average_rank(fitness: Tensor, member: Tensor) -> Tensor:
+    """Rank members by fitness: the best has rank 0, ties share their mean rank.
+
+    Args:
+        fitness: float64 ``(*B, M)``. Invalid or failed members (``-inf``) tie for the last places, those that violate a
+            constraint come before them in their own order (see :mod:`ednag.population`).
+        member: which entries count, bool ``(*B, M)``.
+
+    Returns:
+        float64 ``(*B, M)``; meaningless where not a member.
+    """
+    lowest = torch.finfo(fitness.dtype).min  # a failed member is still above what is no member
+    value = fitness.clamp(min=lowest).where(member, -torch.inf)
+    ordered = value.sort(-1).values
+    below = torch.searchsorted(ordered, value)
+    upto = torch.searchsorted(ordered, value, right=True)
+    return fitness.shape[-1] - upto + (upto - below - 1) / 2
+
+
+def rank_roulette(rank: Tensor, member: Tensor, scale: float, u: Tensor) -> Tensor:
+    """Draw parents, with replacement, with probability proportional to ``exp(-rank / scale)``.
+
+    Args:
+        rank: see :func:`average_rank`, ``(*B, M)``.
+        member: who may be drawn, bool ``(*B, M)``; someone must.
+        scale: rank at which the probability has fallen by ``e``, > 0.
+        u: uniform numbers in ``[0, 1)``, ``(*B, N)``.
+
+    Returns:
+        indices, int64 ``(*B, N)``.
+    """
+    wheel = (-rank.double() / scale).exp().where(member, 0.0).cumsum(-1)
+    drawn = torch.searchsorted(wheel, u.double() * wheel[..., -1:], right=True)
+    return drawn.clamp(max=rank.shape[-1] - 1)

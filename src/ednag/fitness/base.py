@@ -80,8 +80,8 @@ class Fitness(ABC):
         if fresh:
             order = sorted(fresh.values())
             scores = self.score(asked[order]).double()
-            scores = torch.where(scores.isfinite(), scores, -torch.inf).tolist()
-            self._known.update((keys[i], value) for i, value in zip(order, scores, strict=True))
+            scores = scores.where(scores.isfinite(), -torch.inf)
+            self._known.update((keys[i], value) for i, value in zip(order, scores.tolist(), strict=True))
             self.evaluations += len(order)
         out[valid] = torch.tensor([self._known[key] for key in keys], dtype=torch.float64, device=genes.device)
         return out

@@ -65,7 +65,9 @@ class RegularisedEvolution(Sampler):
         parent = genes.gather(1, winner[..., None].expand(-1, -1, genes.shape[-1]))
         u = state.noise.uniform(2, 1)
         cardinalities = torch.tensor(self.space.cardinalities, device=genes.device)
-        position = torch.minimum((u[:, 0] * self.space.num_genes).long(), cardinalities.new_tensor(len(cardinalities) - 1))
+        position = torch.minimum(
+            (u[:, 0] * self.space.num_genes).long(), cardinalities.new_tensor(len(cardinalities) - 1)
+        )
         return state, mutate_genes(parent, cardinalities, position, u[:, 1])
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:

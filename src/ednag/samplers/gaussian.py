@@ -20,8 +20,9 @@ from ednag.spaces.base import Layout
 class EvolutionaryDiffusion(Sampler):
     """DDIM whose denoiser is the fitness of the population, with an evolutionary corrector after each step.
 
-    A step denoises the population (parents), mutates it (offspring), evaluates both, and selects the next population
-    from the two. The presets ``paper`` and ``released-code`` are arguments of this class.
+    A step denoises the population (the parents, whose fitness is known), mutates the outcome, evaluates these ``N``
+    children, and selects the next population from parents and children. The presets ``paper`` and ``released-code`` are
+    arguments of this class.
 
     Args:
         population: ``N``, members of a run.
@@ -72,22 +73,22 @@ class EvolutionaryDiffusion(Sampler):
         return self.space.published_layout if self.layout_name == "published" else self.space.layout
 
     def ask(self, state: State) -> tuple[State, Tensor]:
-        """Propose noise at first; later the denoised members and their mutants, ``(R, 2N, L)``."""
+        """Propose noise at first; later what denoising and mutation make of the population, ``(R, N, L)``."""
         if state.step == 0:
             x = self._normalised(state.noise.normal(self.population, self.layout.dim))
         else:
             x = self._denoised(state)
             if self.corrector is not None:
-                draws = state.noise.uniform(2, *x.shape[1:])
-                x = torch.cat([x, self._normalised(self.mutation(x, draws[:, 0], draws[:, 1]))], 1)
-        return replace(state, memory={"x": x}), self.layout.decode(x)
+                choose, u = state.noise.uniform(2, *x.shape[1:]).unbind(1)
+                x = self._normalised(self.mutation(x, choose, u))
+        return replace(state, memory={**state.memory, "children": x}), self.layout.decode(x)
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
-        """Select the next population."""
-        x = state.memory["x"]
-        if x.shape[1] > self.population and self.corrector is not None:
-            u = state.noise.uniform(x.shape[1])
-            keep = self.corrector(x, fitness, self.population, u)
+        """Select the next population from parents and children; without a corrector, the children are it."""
+        x = state.memory["children"]
+        if state.step > 0 and self.corrector is not None:
+            x, fitness = torch.cat([state.memory["x"], x], 1), torch.cat([state.memory["fitness"], fitness], 1)
+            keep = self.corrector(x, fitness, self.population, state.noise.uniform(x.shape[1]))
             x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
             fitness = fitness.gather(1, keep)
         return replace(state, memory={"x": x, "fitness": fitness})

@@ -142,10 +142,21 @@ class SearchSpace(ABC):
         if wrong.any():
             place = int(wrong.nonzero()[0][-1])
             raise ValueError(
-                f"gene {place} of {self.name} must be in 0..{self.cardinalities[place] - 1}, "
-                f"got {int(genes[wrong][0])}"
+                f"gene {place} of {self.name} must be in 0..{self.cardinalities[place] - 1}, got {int(genes[wrong][0])}"
             )
         return genes
+
+    def features(self, genes: Tensor) -> Tensor:
+        """Describe what architectures compute beyond their genes, for models of fitness; nothing by default.
+
+        Args:
+            genes: int64 ``(*B, L)``, in range.
+
+        Returns:
+            small integers, float32 ``(*B, F)``, of which squared Euclidean distance means dissimilarity; ``F`` is fixed
+            for a space, 0 here.
+        """
+        return torch.zeros((*genes.shape[:-1], 0), device=genes.device)
 
     @abstractmethod
     def identity(self, genes: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ednag.spaces.base import Layout, SearchSpace
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
+from ednag.spaces.paths import path_features
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """Symbols of an edge; a gene is an index into this tuple."""
@@ -38,9 +39,15 @@ class NASBench201(SearchSpace):
         """Smallest cell code of the isomorphism class, in ``0 .. 15624``; see :func:`isomorphism_classes`."""
         return isomorphism_classes().to(genes.device)[self.code(genes)]
 
+    def features(self, genes: Tensor) -> Tensor:
+        """Paths of the cell, zeros and ones, float32 ``(*B, 70)``; see :func:`ednag.spaces.paths.path_features`."""
+        return _paths().to(genes.device)[self.code(genes)]
+
     def describe(self, genes: Tensor) -> str:
         """Write a cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
-        edges = [f"{OPERATIONS[gene]}~{source}" for gene, (source, _) in zip(self.check(genes).tolist(), EDGES)]
+        edges = [
+            f"{OPERATIONS[gene]}~{source}" for gene, (source, _) in zip(self.check(genes).tolist(), EDGES, strict=True)
+        ]
         return "+".join(f"|{'|'.join(edges[a:b])}|" for a, b in pairwise((0, 1, 3, 6)))
 
     def parse(self, text: str) -> Tensor:
@@ -104,6 +111,12 @@ def isomorphism_classes() -> Tensor:
     first: dict[str, int] = {}
     classes = [first.setdefault(_expression(cell), code) for code, cell in enumerate(product(range(5), repeat=6))]
     return torch.tensor(classes)
+
+
+@cache
+def _paths() -> Tensor:
+    """Path features of every cell, ``(15625, 70)``."""
+    return path_features(EDGES, len(OPERATIONS), OPERATIONS.index("none"), OPERATIONS.index("skip_connect"))
 
 
 def _expression(cell: tuple[int, ...]) -> str:

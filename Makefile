@@ -1,0 +1,41 @@
+# EDNAG's tasks; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export WANDB_MODE ?= offline
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types bench clean
+
+help: ## list the tasks
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.installed ## make .venv and install everything, with the exact versions of constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: setup ## generate architectures for images of digits, then train the best for real (no GPU, no download)
+	@rm -rf runs/demo
+	$(BIN)/ednag generate --config configs/generate/demo.yaml --run_dir runs/demo
+	$(BIN)/ednag retrain --config configs/retrain/digits.yaml --report runs/demo/report.json --run_dir runs/demo/retrained
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: setup ## ruff and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; needs EDNAG_SHARED)
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## remove everything that is made
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
