@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from ednag import load
 from ednag.cli import expand, main
 from ednag.presets import CONFIGS
 
@@ -82,7 +84,7 @@ def test_generate_writes_a_whole_run(proxy_run: Path) -> None:
     assert float(rows[-1]["evaluations"]) == 12
     assert float(rows[-1]["best"]) == pytest.approx(first["fitness"])
     assert (proxy_run / "generation.png").read_bytes()[:4] == b"\x89PNG"
-    assert (proxy_run / "logs" / "metrics.csv").exists()
+    assert list((proxy_run / "logs").rglob("metrics.csv"))
 
 
 def test_the_saved_config_runs_the_same_again(proxy_run: Path, tmp_path: Path) -> None:
@@ -107,17 +109,19 @@ def test_retrain_and_export_the_best(proxy_run: Path, tmp_path: Path, capsys: py
     assert len(summary) == 1
     assert summary[0]["status"] == "finished"
     assert summary[0]["test"]["top1"] > 15  # ten classes
-    ednag("export", "--run", str(run / "001"), "--formats", "[safetensors]")
-    from ednag import load
-
-    assert load(run / "001")(__import__("torch").zeros(1, 1, 16, 16)).shape == (1, 10)
+    assert json.loads((run / "manifest.json").read_text())["counts"] == {"architectures": 1, "finished": 1}
+    before = (run / "summary.json").read_bytes()
+    ednag("retrain", "--resume", str(run))
+    assert (run / "summary.json").read_bytes() == before
+    ednag("export", str(run / "001"), "--formats", "[safetensors]")
+    assert load(run / "001")(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ednag(*PROXY, "--dry_run", "true")
+    ednag(*PROXY, "--dry_run")
     out = capsys.readouterr().out
     assert "12 distinct architectures" in out
     assert "ms an evaluation" in out

@@ -148,11 +148,11 @@ def place_logger(logger: Any, folder: Path) -> None:
     if options.get("save_dir") in (None, ".", "lightning_logs"):
         options.save_dir = str(folder)
         if name in ("CSVLogger", "TensorBoardLogger"):
-            options.name, options.version = "", "logs"
+            options.name = "logs"
 
 
 def expand(args: list[str]) -> list[str]:
-    """Replace ``--preset NAME`` by its configuration, and add a resumed run's configuration in front.
+    """Replace ``--preset NAME`` by its configuration, add a resumed run's in front, and let ``--dry_run`` be a flag.
 
     Raises:
         ValueError: for an unknown preset, or a directory without a run.
@@ -160,6 +160,9 @@ def expand(args: list[str]) -> list[str]:
     out: list[str] = []
     rest = iter(args)
     for word in rest:
+        if word == "--dry_run":
+            out.append("--dry_run=true")
+            continue
         name, equals, value = word.partition("=")
         if name not in ("--preset", "--resume"):
             out.append(word)
@@ -217,7 +220,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if args[:1] and args[0] in PLAIN_VERBS:
             component: Callable[..., Any] | dict[str, Any] = PLAIN_VERBS[args[0]]
-            result = auto_cli(component, args=args[1:], as_positional=False)
+            result = auto_cli(component, args=args[1:], as_positional=True)
             if result is not None:
                 say(result)
         else:

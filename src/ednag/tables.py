@@ -48,7 +48,7 @@ def _cell(value: object) -> str:
 
 def summary_table(summary: Summary) -> str:
     """Show retrained architectures: costs, the score they were chosen by, and what they achieve."""
-    header = ["architecture", "parameters", "MACs", "score", "valid top-1 %", "test top-1 %", "epochs", "status"]
+    header = ["architecture", "parameters", "FLOPs (MACs)", "score", "valid top-1 %", "test top-1 %", "epochs", "status"]
     rows = [
         [r.architecture, r.params, r.macs, r.fitness, r.val.get("top1"), r.test.get("top1"), r.epochs, r.status]
         for r in summary.results

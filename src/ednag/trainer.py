@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from torch.utils.data import DataLoader
 from ednag.callbacks import GenerationCallback
 from ednag.fitness import CostModel, Fitness, Limits
 from ednag.generation import estimate
+from ednag.manifest import manifest
 from ednag.report import Report
 from ednag.retraining.job import retrain as retrain_report
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
 from ednag.samplers import Sampler
 from ednag.spaces import SearchSpace
+from ednag.storage import write_json
 
 
 class Seeds(pl.LightningModule):
@@ -128,18 +131,23 @@ class Trainer(pl.Trainer):
         """
         if datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
-        found = Report.load(report)
-        return retrain_report(
+        found, folder, begun = Report.load(report), Path(self.default_root_dir), time.perf_counter()
+        summary = retrain_report(
             found,
             found.load_space(),
             datamodule,
             recipe or Recipe(),
-            Path(self.default_root_dir),
+            folder,
             self.another,
             top_k=top_k,
             network=network,
             seed=seed,
         )
+        finished = [result for result in summary.results if result.status == "finished"]
+        counts = {"architectures": len(summary.results), "finished": len(finished)}
+        seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
+        write_json(folder / "manifest.json", manifest([seed], self.strategy.root_device, counts, seconds))
+        return summary
 
     def another(self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
         """Make a fresh Trainer like this one, with its own folder, for one of several networks.
@@ -161,10 +169,13 @@ class Trainer(pl.Trainer):
 def logger_for(logger: Any, folder: Path) -> Any:
     """Make a logger of the same kind that writes into another folder (W&B: another run of the same group)."""
     if isinstance(logger, pl.loggers.CSVLogger):
-        return pl.loggers.CSVLogger(folder, name="", version="logs")
+        return pl.loggers.CSVLogger(folder, name="logs")  # a resumed training adds a version
     if isinstance(logger, pl.loggers.TensorBoardLogger):
-        return pl.loggers.TensorBoardLogger(folder, name="", version="logs")
+        return pl.loggers.TensorBoardLogger(folder, name="logs")
     if isinstance(logger, pl.loggers.WandbLogger):
+        import wandb
+
+        wandb.finish()  # a logger that is made while a run is open joins that run
         options = {k: v for k, v in logger._wandb_init.items() if k in ("project", "entity", "mode", "tags")}
         group = logger._wandb_init.get("group") or folder.parent.name
         return pl.loggers.WandbLogger(name=folder.name, save_dir=folder, group=group, job_type="retrain", **options)
