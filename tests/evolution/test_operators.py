@@ -3,8 +3,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.reference import categorical_steps as reference
 
-from ednag.evolution.operators import PolynomialMutation, min_max, mutate_genes
+from ednag.evolution.operators import (
+    PolynomialMutation,
+    average_rank,
+    min_max,
+    mutate_genes,
+    mutate_some,
+    rank_roulette,
+)
 
 
 def plain_step(u: float, index: float) -> float:
@@ -56,3 +64,34 @@ def test_gene_mutation_changes_one_gene_to_every_other_value() -> None:
 def test_bad_arguments_are_refused(arguments: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="got"):
         PolynomialMutation(*arguments)
+
+
+def test_some_genes_change_exactly_as_many_as_asked_and_constant_ones_never() -> None:
+    cardinalities = torch.tensor([2, 1, 5, 3])
+    genes = torch.tensor([1, 0, 4, 2]).expand(4000, 4)
+    number = torch.arange(5).repeat(800)
+    order, shift = torch.rand((2, 4000, 4), generator=torch.Generator().manual_seed(0))
+    out = mutate_some(genes, cardinalities, number, order, shift)
+    assert torch.equal((out != genes).sum(-1), number.clamp(max=3))
+    assert ((out >= 0) & (out < cardinalities)).all()
+    changed = out[(number == 1) & (out[:, 2] != 4), 2]
+    assert (torch.bincount(changed, minlength=5)[:4] / len(changed)).tolist() == pytest.approx([0.25] * 4, abs=0.08)
+    assert len(changed) / 800 == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_ranks_agree_with_counting() -> None:
+    fitness = torch.tensor([3.0, -math.inf, 5.0, 3.0, -2.0e12, -math.inf, -5.0e12], dtype=torch.float64)
+    member = torch.ones_like(fitness, dtype=torch.bool)
+    assert average_rank(fitness, member).tolist() == reference.average_rank(fitness.tolist())
+    member[2] = member[5] = False
+    some = average_rank(fitness, member)[member].tolist()
+    assert some == reference.average_rank(fitness[member].tolist())
+
+
+def test_the_roulette_of_ranks_draws_by_its_weights() -> None:
+    rank = torch.tensor([[2.0, 0.0, 1.0, 3.0]], dtype=torch.float64)
+    member = torch.tensor([[True, True, False, True]])
+    drawn = rank_roulette(rank, member, 1.5, torch.rand((1, 40000), generator=torch.Generator().manual_seed(0)))
+    weights = [math.exp(-2 / 1.5), 1.0, 0.0, math.exp(-3 / 1.5)]
+    share = torch.bincount(drawn[0], minlength=4) / 40000
+    assert share.tolist() == pytest.approx([w / sum(weights) for w in weights], abs=0.01)
