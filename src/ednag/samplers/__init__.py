@@ -6,15 +6,19 @@ from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
 from ednag.samplers.base import FitnessFunction, Sampler, State
 from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
+from ednag.samplers.categorical import ArchiveDiffusion
 from ednag.samplers.gaussian import EvolutionaryDiffusion
+from ednag.surrogate import GaussianProcess
 
 __all__ = [
     "DDPM",
+    "ArchiveDiffusion",
     "Corrector",
     "Cosine",
     "Energy",
     "EvolutionaryDiffusion",
     "FitnessFunction",
+    "GaussianProcess",
     "Identity",
     "Linear",
     "LocalSearch",

@@ -1,0 +1,167 @@
+import pytest
+import torch
+
+from ednag.population import INFEASIBLE
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Sampler, State
+from ednag.spaces import NASBench201
+from ednag.storage import load_state, save_state
+from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
+
+
+class TestDefault(SamplerChecks):
+    budget = 100
+
+    def make(self) -> Sampler:
+        return ArchiveDiffusion()
+
+
+class TestWithoutSurrogate(SamplerChecks):
+    budget = 80
+
+    def make(self) -> Sampler:
+        return ArchiveDiffusion(screen=False)
+
+
+class TestSmallWindowAndQuickRestarts(SamplerChecks):
+    """The archive outgrows the window, and epochs end, well within the budget; gene strings count one by one."""
+
+    budget = 80
+
+    def make(self) -> Sampler:
+        return ArchiveDiffusion(window=30, patience=0.5, batch_growth=10, distinct="genes")
+
+
+class Uneven(NASBench201):
+    """Few choices, unequal ones, and a gene without any."""
+
+    cardinalities = (2, 3, 1, 2, 4, 1)
+
+
+class Barred(NASBench201):
+    """Only a quarter of the gene strings is valid."""
+
+    def valid(self, genes: torch.Tensor) -> torch.Tensor:
+        return super().valid(genes) & (genes[..., 0] % 2 == 1) & (genes[..., 1] < 3)
+
+
+class Vast(NASBench201):
+    """More gene strings than could be enumerated, without isomorphism or features."""
+
+    cardinalities = (5,) * 28
+
+    def features(self, genes: torch.Tensor) -> torch.Tensor:
+        return super(NASBench201, self).features(genes)
+
+    def identity(self, genes: torch.Tensor) -> torch.Tensor:
+        return self.code(genes)
+
+
+def summed(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    return genes.double().sum(-1).where(valid, -torch.inf)
+
+
+@pytest.mark.parametrize("space", [Uneven(), Barred(), Vast()])
+def test_any_space_and_a_run_alone_is_the_run_in_a_batch(space: NASBench201) -> None:
+    sampler = ArchiveDiffusion(distinct="genes")
+    together = sampler.sample(space, summed, [1, 2, 3, 4], 60)
+    expected = min(60, space.size)
+    assert together.archive.count.tolist() == [expected] * 4
+    assert space.valid(together.archive.genes[:, :expected]).all()
+    for i, seed in enumerate((1, 2, 3, 4)):
+        alone = sampler.sample(space, summed, [seed], 60)
+        assert torch.equal(alone.archive.keys[0, :expected], together.archive.keys[i, :expected])
+
+
+def test_a_space_smaller_than_the_budget_is_evaluated_whole_and_ends() -> None:
+    state = ArchiveDiffusion(distinct="genes").sample(Uneven(), closeness, [0, 1], 500)
+    assert state.archive.count.tolist() == [48, 48]
+    isomorphic = ArchiveDiffusion().sample(Uneven(), closeness, [0, 1], 500)
+    genes = torch.cartesian_prod(*[torch.arange(k) for k in Uneven.cardinalities])
+    assert isomorphic.archive.count.tolist() == [len(Uneven().identity(genes).unique())] * 2
+    assert isomorphic.memory["exhausted"].all()
+
+
+def test_failures_and_violated_constraints_rank_last_in_their_order() -> None:
+    """Violators are led to the feasible region: of two that violate, the less negative guides."""
+
+    def constrained(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        excess = (genes >= 2).sum(-1)
+        value = torch.where(excess > 1, INFEASIBLE * (1.0 + excess), closeness(genes, valid))
+        return value.where(genes[..., 5] != 3, -torch.inf)
+
+    state = ArchiveDiffusion().sample(SPACE, constrained, list(range(6)), 60)
+    feasible = state.archive.fitness[:, :60] > INFEASIBLE
+    assert feasible[:, 30:].double().mean() > 2 * feasible[:, :6].double().mean()
+    assert feasible.any(1).all()
+
+
+def test_only_ranks_matter() -> None:
+    def stretched(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return (closeness(genes, valid) / 7).exp() - 1e4
+
+    a, b = (ArchiveDiffusion().sample(SPACE, f, [0, 1, 2], 80) for f in (closeness, stretched))
+    assert torch.equal(a.archive.keys, b.archive.keys)
+
+
+def test_it_climbs_a_smooth_hill_soon() -> None:
+    state = ArchiveDiffusion().sample(SPACE, closeness, list(range(10)), 60)
+    assert torch.isin(state.archive.keys, SPACE.identity(TARGET)).any(1).all()
+
+
+def test_each_ablation_changes_the_proposals_and_keeps_the_size_of_the_pool() -> None:
+    options = [{}, {"denoise": False}, {"correct": False}, {"weigh": False}, {"screen": False}]
+    samplers = [ArchiveDiffusion(**option) for option in options]
+    keys = {tuple(s.sample(SPACE, closeness, [0], 40).archive.keys[0, :40].tolist()) for s in samplers}
+    assert len(keys) == len(options)
+    both = ArchiveDiffusion(denoise=False, correct=False)
+    for sampler in (*samplers, both):
+        assert sampler.denoised + sampler.corrected + sampler.uniform == 144
+    assert both.sample(SPACE, closeness, [0], 20).archive.count.tolist() == [20]
+
+
+def test_a_stale_run_opens_a_new_epoch() -> None:
+    def constant(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(valid.shape, dtype=torch.float64)
+
+    epochs: list[int] = []
+    ArchiveDiffusion(patience=1.0).sample(
+        SPACE, constant, [0], 80, after_round=lambda state, *_: epochs.append(int(state.memory["epoch"][0]))
+    )
+    # stale from the end of the opening of 6: 24 one-gene changes later an epoch is over
+    assert sorted(set(epochs)) == [0, 30, 60]
+    never: list[int] = []
+    ArchiveDiffusion(patience=0).sample(
+        SPACE, constant, [0], 80, after_round=lambda state, *_: never.append(int(state.memory["epoch"][0]))
+    )
+    assert set(never) == {0}
+
+
+def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
+    sampler = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=1.0))
+    whole = sampler.sample(SPACE, closeness, [3, 4], 100)
+
+    def keep(state: State, *_: torch.Tensor) -> None:
+        if int(state.archive.count[0]) >= 60 and not (tmp_path / "state.pt").exists():
+            save_state(tmp_path / "state.pt", state.state_dict())
+
+    sampler.sample(SPACE, closeness, [3, 4], 100, after_round=keep)
+    again = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=1.0))
+    state = again.resume(SPACE, load_state(tmp_path / "state.pt"))
+    end = again.sample(SPACE, closeness, [3, 4], 100, state=state)
+    assert torch.equal(end.archive.keys, whole.archive.keys)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"initial": 0}, "initial"),
+        ({"batch_max": 1}, "batch_max"),
+        ({"signal": (0.5, 0.2)}, "signal"),
+        ({"signal": (0.5, 1.2)}, "signal"),
+        ({"temperature": 0}, "temperature"),
+        ({"patience": -1}, "patience"),
+    ],
+)
+def test_bad_arguments_are_refused(option: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ArchiveDiffusion(**option)
