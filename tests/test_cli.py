@@ -202,7 +202,7 @@ def test_presets_and_resume_become_configs(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-EXAMPLES = sorted(CONFIGS.glob("generate/*.yaml")) + sorted(CONFIGS.glob("retrain/*.yaml"))
+EXAMPLES = [path for verb in ("generate", "retrain", "compare") for path in sorted(CONFIGS.glob(f"{verb}/*.yaml"))]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -21,7 +21,7 @@ from ednag.manifest import manifest
 from ednag.report import Report
 from ednag.samplers import Sampler
 from ednag.spaces import SearchSpace
-from ednag.storage import write_json
+from ednag.storage import write_csv, write_json
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class GenerationCallback(pl.Callback):
         generation, report = self.generation, self.report
         if report is None:
             return
-        generation.save_history(folder)
+        write_csv(folder / "history.csv", generation.history)
         generation_figure(archive, generation.history, generation.fitness.name, folder / "generation.png")
         seconds = {"generation": generation.seconds, "this_session": took}
         write_json(folder / "manifest.json", manifest(list(generation.seeds), device, report.counts, seconds))

@@ -27,7 +27,7 @@ from ednag.presets import preset_path
 from ednag.report import Report
 from ednag.retraining.export import export
 from ednag.storage import atomic_write
-from ednag.tables import report_table, summary_table
+from ednag.tables import comparison_table, report_table, summary_table
 from ednag.trainer import Trainer
 
 
@@ -53,7 +53,12 @@ class EDNAGCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Verbs, and the arguments that come from elsewhere on the command line."""
         verbs: dict[str, set[str]] = LightningCLI.subcommands()
-        return {**verbs, "generate": {"model", "datamodule"}, "retrain": {"model", "datamodule"}}
+        return {
+            **verbs,
+            "generate": {"model", "datamodule"},
+            "retrain": {"model", "datamodule"},
+            "compare": {"model", "datamodule"},
+        }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As Lightning's, but with a model and data only where the verb needs them."""
@@ -70,7 +75,7 @@ class EDNAGCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle the run's directory and save the config in it."""
         config = self.config[self.subcommand]
-        if config.get("model") is None and self.subcommand not in ("generate", "retrain"):
+        if config.get("model") is None and self.subcommand in LightningCLI.subcommands():
             raise ValueError(f"{self.subcommand} needs a model: --model CLASS or --config configs/fit/....yaml")
         text = self._parser(self.subcommand).dump(config, skip_unset=False, format="yaml")
         if config.get("dry_run"):
@@ -102,6 +107,12 @@ class EDNAGCLI(LightningCLI):
         summary = self.trainer.retrain(**arguments)
         say(summary_table(summary))
         say(f"report: {Path(self.trainer.default_root_dir) / 'summary.json'}")
+
+    def compare(self, **arguments: Any) -> None:
+        """Compare, and print the table."""
+        rows = self.trainer.compare(**arguments)
+        say(comparison_table(rows))
+        say(f"report: {Path(self.trainer.default_root_dir) / 'comparison.html'}")
 
     def _log_config(self) -> None:
         self._dump_config()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,12 +24,7 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
         fitness: name for the axis.
         path: a PNG, written atomically.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _two_panels()
     curves = best_so_far(archive)
     curves = torch.where(feasible(curves), curves, torch.nan).cpu()
     low, middle, high = curves.nanquantile(torch.tensor([0.25, 0.5, 0.75], dtype=curves.dtype), 0)
@@ -42,9 +39,74 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
         right.plot(steps, [row[name] for row in history], label=name)
     right.set(xlabel="step", ylabel="share of proposals", ylim=(-0.02, 1.02), title="proposals, mean over runs")
     right.legend(loc="lower left", frameon=False)
-    for axes in (left, right):
+    _save(figure, path)
+
+
+def comparison_figure(curves: Sequence[Curve], fitness: str, paths: Sequence[Path]) -> None:
+    """Draw samplers against each other: success, where the optimum is known, and the best fitness so far.
+
+    Args:
+        curves: one a sampler, drawn in their order.
+        fitness: name for the title.
+        paths: files to write, atomically; the ending (``.png``, ``.svg``) says the format.
+    """
+    figure, left, right = _two_panels()
+    for curve in curves:
+        count = range(1, len(curve.median) + 1)
+        if curve.success is not None:
+            left.plot(count, curve.success, label=curve.name)
+        (line,) = right.plot(count, curve.median, label=curve.name)
+        right.fill_between(count, curve.quartile_1, curve.quartile_3, alpha=0.15, linewidth=0, color=line.get_color())
+    left.set(
+        xlabel="distinct architectures evaluated", ylabel="share of runs that found the optimum", ylim=(-0.02, 1.02)
+    )
+    right.set(xlabel="distinct architectures evaluated", ylabel="best so far, median and middle half")
+    settled = [curve.quartile_1[len(curve.quartile_1) // 5] for curve in curves]
+    top = max(curve.quartile_3[-1] for curve in curves)
+    low = min(settled)
+    if low < top:
+        right.set_ylim(low - 0.05 * (top - low), top + 0.08 * (top - low))
+    right.legend(loc="lower right", frameon=False, fontsize="small")
+    figure.suptitle(fitness, fontsize="medium")
+    for path in paths:
+        _save(figure, path)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a comparison draws of one sampler: one value for each number of distinct evaluations, from 1.
+
+    Attributes:
+        name: for the legend.
+        median: of the best so far over runs, likewise the quartiles.
+        quartile_1: lower quartile.
+        quartile_3: upper quartile.
+        success: share of runs that have evaluated the optimum; ``None`` where it is not known.
+    """
+
+    name: str
+    median: Sequence[float]
+    quartile_1: Sequence[float]
+    quartile_3: Sequence[float]
+    success: Sequence[float] | None
+
+
+def _two_panels() -> tuple[Any, Any, Any]:
+    """Make a figure that needs no screen, with two panels side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    return figure, left, right
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Finish a figure and write it, atomically."""
+    for axes in figure.axes:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120)
+    figure.savefig(stream, format=path.suffix[1:], dpi=120)
     atomic_write(path, lambda file: file.write(stream.getvalue()))

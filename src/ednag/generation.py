@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +19,7 @@ from ednag.population import Archive, Noise, feasible
 from ednag.report import Candidate, Report
 from ednag.samplers import Sampler, State
 from ednag.spaces import SearchSpace
-from ednag.storage import atomic_write, load_state, save_state
+from ednag.storage import load_state, save_state
 
 Row = dict[str, float]
 """One line of a generation's history."""
@@ -124,18 +122,6 @@ class Generation:
             candidates=candidates,
             counts=self._counts(state.archive),
         )
-
-    def history_csv(self) -> bytes:
-        """The history as CSV."""
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, list(self.history[0]) if self.history else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history)
-        return stream.getvalue().encode()
-
-    def save_history(self, folder: Path) -> None:
-        """Write ``history.csv``, atomically."""
-        atomic_write(folder / "history.csv", lambda stream: stream.write(self.history_csv()))
 
     def _candidates(self, archive: Archive) -> list[Candidate]:
         """Best distinct architectures of all runs, best first; ties by the earlier evaluation, then the lower seed."""

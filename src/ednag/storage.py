@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +41,15 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, indented, with sorted keys where order carries nothing."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     atomic_write(path, lambda stream: stream.write(text.encode()))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, atomically; the columns are the keys of all rows, in order of appearance."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, lambda stream: stream.write(text.getvalue().encode()))
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

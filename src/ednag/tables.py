@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ednag.report import Report
 from ednag.retraining.results import Summary
@@ -38,6 +39,11 @@ def report_table(report: Report) -> str:
     return text_table(header, rows)
 
 
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Show the rows of a comparison."""
+    return text_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
@@ -48,7 +54,16 @@ def _cell(value: object) -> str:
 
 def summary_table(summary: Summary) -> str:
     """Show retrained architectures: costs, the score they were chosen by, and what they achieve."""
-    header = ["architecture", "parameters", "FLOPs (MACs)", "score", "valid top-1 %", "test top-1 %", "epochs", "status"]
+    header = [
+        "architecture",
+        "parameters",
+        "FLOPs (MACs)",
+        "score",
+        "valid top-1 %",
+        "test top-1 %",
+        "epochs",
+        "status",
+    ]
     rows = [
         [r.architecture, r.params, r.macs, r.fitness, r.val.get("top1"), r.test.get("top1"), r.epochs, r.status]
         for r in summary.results

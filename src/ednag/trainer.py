@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 
 from ednag.callbacks import GenerationCallback
+from ednag.comparison import Comparison
 from ednag.fitness import CostModel, Fitness, Limits
 from ednag.generation import estimate
 from ednag.manifest import manifest
@@ -102,6 +105,52 @@ class Trainer(pl.Trainer):
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         return callback.report
+
+    def compare(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        space: SearchSpace,
+        fitness: Fitness,
+        samplers: dict[str, Sampler],
+        evaluations: int,
+        runs: int = 100,
+        seed: int = 0,
+        checkpoints: list[int] = [50, 100, 200],  # noqa: B006 (shown as the default on the command line)
+        together: int = 250,
+    ) -> list[dict[str, Any]]:
+        """Compare samplers on one problem, with the same seeds and the same budget.
+
+        Args:
+            model: not used.
+            datamodule: images of the task, for a fitness that looks at them.
+            space: where architectures come from.
+            fitness: the score to maximise.
+            samplers: by name; the first one is what the others are tested against.
+            evaluations: distinct architectures each run may evaluate.
+            runs: runs of each sampler.
+            seed: seed of the first run; the others follow consecutively.
+            checkpoints: numbers of evaluations at which success and regret are reported.
+            together: runs that advance in one batch; bounds memory.
+        """
+        comparison = Comparison(space, fitness, samplers, range(seed, seed + runs), evaluations, checkpoints, together)
+        folder, device = Path(self.default_root_dir), self.strategy.root_device
+        begun = time.perf_counter()
+        with (
+            torch.inference_mode(),
+            tqdm(total=runs * len(samplers), unit=" runs", disable=self.progress_bar_callback is None) as bar,
+        ):
+
+            def observe(name: str, more: int) -> None:
+                bar.set_description(name)
+                bar.update(more)
+
+            rows = comparison.save(folder, comparison.run(folder, datamodule, device, observe))
+        counts = {"samplers": len(samplers), "runs": runs, "evaluations": evaluations}
+        seconds = {"this_session": time.perf_counter() - begun}
+        write_json(folder / "manifest.json", manifest(list(comparison.seeds), device, counts, seconds))
+        return rows
 
     def retrain(
         self,

@@ -113,6 +113,15 @@ class Fitness(ABC):
             raise RuntimeError(f"{self.name}: test metrics can't be looked up while generation is under way")
         return {}
 
+    @property
+    def optimum(self) -> float | None:
+        """Largest fitness there is, where it is known."""
+        return None
+
+    def optimum_keys(self) -> Tensor | None:
+        """Identities of the architectures with the largest fitness, int64 ``(k,)``, where they are known."""
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """Scores and counts so far, so that a resumed run pays nothing twice."""
         return {"known": self._known, "lookups": self.lookups, "evaluations": self.evaluations}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ednag.storage import atomic_write, write_json
+from ednag.storage import write_csv, write_json
 
 METRICS = "metrics.json"
 """Result of one architecture; its presence means that the architecture is done."""
@@ -73,13 +71,7 @@ class Summary:
     def save(self) -> None:
         """Write ``summary.json`` and ``summary.csv``."""
         write_json(self.run_dir / "summary.json", {"results": [asdict(result) for result in self.results]})
-        rows = [_flat(result) for result in self.results]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic_write(self.run_dir / "summary.csv", lambda stream: stream.write(text.getvalue().encode()))
+        write_csv(self.run_dir / "summary.csv", [_flat(result) for result in self.results])
 
 
 def read_result(folder: Path) -> Result | None:
