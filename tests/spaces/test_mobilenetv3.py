@@ -1,0 +1,236 @@
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ednag.fitness.cost import count_costs
+from ednag.population import Noise
+from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
+from ednag.spaces.mobilenetv3_network import InvertedResidual, Layer, round_channels
+from tests.spaces.space_checks import SpaceChecks
+
+SPACE = MobileNetV3()
+TEXT = "ks=35,357,3333,77,5757 e=36,346,6666,33,4646 d=2,3,4,2,4"
+GENES = SPACE.parse(TEXT)
+
+
+class TestMobileNetV3(SpaceChecks):
+    space = SPACE
+    texts = (TEXT, "ks=7777,7777,7777,7777,7777 e=6666,6666,6666,6666,6666 d=4,4,4,4,4")
+    bad_texts = (
+        "",
+        "64-1234-basic",
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+        TEXT.replace("ks=35", "ks=38"),
+        TEXT.replace("e=36", "e=35"),
+        TEXT.replace("ks=35", "ks=353"),
+        TEXT.replace("d=2,3,4,2,4", "d=2,3,4,2,5"),
+        TEXT.replace("d=2,3,4,2,4", "d=2,3,4,2"),
+        TEXT.replace("ks=35,", "ks=3,").replace("e=36,", "e=3,").replace("d=2,", "d=1,"),
+        '{"ks": [3, 5], "e": [3], "d": [2]}',
+        '{"ks": "7", "e": [3], "d": [2]}',
+        '{"ks": [3, 5',
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(shared) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+    with np.load(shared("benchmarks/ofa_mobilenetv3.npz"), allow_pickle=False) as table:
+        return {name.removeprefix("dynas_"): table[name] for name in table.files if name.startswith("dynas_")}
+
+
+def genes_of(measured: dict[str, np.ndarray], row: int) -> torch.Tensor:
+    return SPACE.from_settings(*(measured[name][row].tolist() for name in ("ks", "e", "d")))
+
+
+@pytest.mark.parametrize("row", range(0, 2162, 360))
+def test_parameters_and_macs_equal_the_measured_sub_networks(measured: dict[str, np.ndarray], row: int) -> None:
+    genes = genes_of(measured, row)
+    with torch.device("meta"):
+        network = SPACE.build(genes, 1000)
+    costs = count_costs(network, (3, 224, 224))
+    # every biased layer has one output pixel; the table doesn't count the additions, count_costs does
+    biases = sum(
+        layer.bias.numel()
+        for layer in network.modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None
+    )
+    assert (costs.params, costs.macs - biases) == (measured["params"][row], measured["macs"][row])
+
+
+def test_all_measured_sub_networks_round_trip_and_are_told_apart(measured: dict[str, np.ndarray]) -> None:
+    genes = torch.stack([genes_of(measured, row) for row in range(2162)])
+    settings = [SPACE.settings(some) for some in genes]
+    for name in ("ks", "e", "d"):
+        assert np.array_equal(np.array([some[name] for some in settings]), measured[name])
+    assert len(SPACE.identity(genes).unique()) == len({SPACE.describe(some) for some in genes}) == 2162
+
+
+def test_number_of_architectures() -> None:
+    per_stage = sum(1 for depth in DEPTHS for _ in product(range(3), repeat=2 * depth))
+    assert SPACE.architectures == per_stage**5 == 21_758_655_492_572_485_851
+    assert SPACE.size == 3**45
+
+
+def stage_genes(depth: int) -> torch.Tensor:
+    """Every gene string of one stage, the others at their smallest, ``(6561, 45)``."""
+    genes = torch.zeros(3**8, 45, dtype=torch.int64)
+    genes[:, 1] = depth
+    genes[:, 5 + 8 : 5 + 16] = torch.cartesian_prod(*[torch.arange(3)] * 8)
+    return genes
+
+
+def test_identities_of_a_stage_are_as_many_as_its_architectures() -> None:
+    genes = torch.cat([stage_genes(depth) for depth in range(3)])
+    identity = SPACE.identity(genes)
+    assert len(identity.unique()) == 81 + 729 + 6561
+    texts = {SPACE.describe(some) for some in genes[:: 3**4]}
+    assert len(texts) == len(identity[:: 3**4].unique())
+
+
+def test_genes_beyond_the_depth_are_inert_and_the_others_are_not() -> None:
+    genes = SPACE.parse(TEXT)
+    active = torch.cat([torch.ones(5, dtype=torch.bool), SPACE.active(genes).repeat_interleave(2)])
+    for gene in range(5, 45):
+        changed = genes.clone()
+        changed[gene] = (changed[gene] + 1) % 3
+        assert (SPACE.identity(changed) != SPACE.identity(genes)) == active[gene]
+        assert (SPACE.describe(changed) != TEXT) == active[gene]
+        assert (SPACE.features(changed) != SPACE.features(genes)).any() == active[gene]
+    assert active.sum() == 5 + 2 * (2 + 3 + 4 + 2 + 4)
+
+
+def test_identity_is_the_rank_in_mixed_radix() -> None:
+    """Restated with Python's integers, which don't wrap."""
+    genes = torch.cat([SPACE.random(Noise([5]), 40)[0], torch.full((1, 45), 2)])
+    for some in genes:
+        rank = 0
+        for stage in range(5):
+            depth = int(some[stage]) + 2
+            layers = some[5 + 8 * stage :].tolist()
+            number = sum(9**shallower for shallower in range(2, depth))
+            number += sum((3 * layers[2 * i] + layers[2 * i + 1]) * 9**i for i in range(depth))
+            rank = rank * 7371 + number
+        assert int(SPACE.identity(some)) == rank % 2**63
+    assert rank == SPACE.architectures - 1
+
+
+def test_random_is_uniform_over_architectures() -> None:
+    genes = SPACE.random(Noise([0, 1]), 10_000)
+    assert torch.equal(genes[1], SPACE.random(Noise([1]), 10_000)[0])
+    depths = genes[..., :5].flatten().bincount(minlength=3) / genes[..., :5].numel()
+    expected = torch.tensor([81.0, 729.0, 6561.0]) / 7371
+    assert torch.allclose(depths, expected, atol=4 * (0.1 / 1e5) ** 0.5)
+    layers = genes[..., 5:].flatten().bincount(minlength=3) / genes[..., 5:].numel()
+    assert torch.allclose(layers, torch.full((3,), 1 / 3), atol=4 * (0.23 / 8e5) ** 0.5)
+
+
+def test_once_for_all_settings_are_read_as_json() -> None:
+    genes = SPACE.parse(TEXT)
+    settings = SPACE.settings(genes)
+    noisy = {**settings, "ks": [value or 7 for value in settings["ks"]], "r": [224]}
+    assert torch.equal(SPACE.parse(json.dumps(noisy)), genes)
+    with pytest.raises(ValueError, match=r"kernel of layer 4 is 4; allowed: 3, 5, 7"):
+        SPACE.from_settings([*settings["ks"][:4], 4, *settings["ks"][5:]], settings["e"], settings["d"])
+
+
+def test_features_count_levels() -> None:
+    small, large = torch.zeros(45, dtype=torch.int64), torch.full((45,), 2)
+    assert SPACE.features(small).sum() == 10
+    assert SPACE.features(large).sum() == 100
+    assert SPACE.features(small.expand(2, 3, 45)).shape == (2, 3, 100)
+
+
+@pytest.mark.parametrize(("width", "channels"), [(1.0, [16, 24, 40, 80, 112, 160]), (1.2, [24, 32, 48, 96, 136, 192])])
+def test_widths(width: float, channels: list[int]) -> None:
+    with torch.device("meta"):
+        network = MobileNetV3(width).build(GENES, 1000)
+    assert [16 * width, *(c * width for c in (24, 40, 80, 112, 160))] == pytest.approx(channels, rel=0.34)
+    assert sorted({layer.out_channels for layer in network.layers}) == channels
+    assert network.classifier.linear.in_features == round_channels(1280 * width) == {1.0: 1280, 1.2: 1536}[width]
+    assert network.final_expand_layer.conv.out_channels == {1.0: 960, 1.2: 1152}[width]
+
+
+def test_channels_are_rounded_to_eighths_and_never_far_down() -> None:
+    for channels in np.arange(1, 2000, 0.7):
+        rounded = round_channels(channels)
+        assert rounded % 8 == 0
+        assert rounded >= 0.9 * channels
+        assert rounded - channels <= 8
+
+
+def plain_layer(block: InvertedResidual, x: torch.Tensor) -> torch.Tensor:
+    """Howard et al. 2019, figure 4, in eval mode with functions instead of modules."""
+
+    def norm(y: torch.Tensor, bn: nn.BatchNorm2d) -> torch.Tensor:
+        scale = bn.weight / (bn.running_var + 1e-5).sqrt()
+        return (y - bn.running_mean[:, None, None]) * scale[:, None, None] + bn.bias[:, None, None]
+
+    def swish(y: torch.Tensor) -> torch.Tensor:
+        return y * F.relu6(y + 3) / 6
+
+    expand, depth, project = block.conv
+    y = swish(norm(F.conv2d(x, expand.conv.weight), expand.bn))
+    y = swish(norm(F.conv2d(y, depth.conv.weight, padding=2, groups=y.shape[1]), depth.bn))
+    mean = y.mean((2, 3))
+    inner = F.relu(mean @ depth.se.fc.reduce.weight[:, :, 0, 0].T + depth.se.fc.reduce.bias)
+    gate = F.relu6(inner @ depth.se.fc.expand.weight[:, :, 0, 0].T + depth.se.fc.expand.bias + 3) / 6
+    return x + norm(F.conv2d(y * gate[:, :, None, None], project.conv.weight), project.bn)
+
+
+def test_a_layer_computes_what_the_paper_draws() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block = InvertedResidual(Layer(8, 8, 5, 4, 1, squeeze=True, swish=True, place=1)).eval()
+        for parameter in block.parameters():
+            nn.init.uniform_(parameter, -0.5, 0.5)
+        for bn in (part.bn for part in block.conv):
+            bn.running_mean.uniform_(-1, 1)
+            bn.running_var.uniform_(0.5, 2)
+        x = torch.randn(2, 8, 9, 7)
+        torch.testing.assert_close(block(x), plain_layer(block, x))
+
+
+def test_batch_normalisation_and_places_as_in_the_supernet() -> None:
+    with torch.device("meta"):
+        network = SPACE.build(GENES, 10)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
+    assert [layer.place for layer in network.layers] == [0, 1, 2, 5, 6, 7, 9, 10, 11, 12, 13, 14, 17, 18, 19, 20]
+    squeezed = [any(part.endswith("se") for part, _ in block.named_modules()) for block in network.blocks]
+    assert squeezed == [False, False, False, *[True] * 3, *[False] * 4, *[True] * 6]
+    swishing = [any(isinstance(part, nn.Hardswish) for part in block.modules()) for block in network.blocks]
+    assert swishing == [False] * 6 + [True] * 10
+
+
+def test_resolution_scales_images_and_stem_stride_keeps_small_ones_large() -> None:
+    genes = torch.zeros(45, dtype=torch.int64)
+    with torch.device("meta"):
+        scaled, plain = SPACE.build(genes, 10, resolution=128), SPACE.build(genes, 10, stem_stride=1)
+        macs = {size: count_costs(plain, (3, size, size)).macs for size in (32, 64)}
+        assert count_costs(scaled, (3, 32, 32)) == count_costs(SPACE.build(genes, 10), (3, 128, 128))
+        assert count_costs(SPACE.build(genes, 10), (3, 64, 64)).macs < macs[64]
+    assert macs[32] < macs[64]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resolution": 120}, "multiple of 4 in 128..224"),
+        ({"resolution": 130}, "multiple of 4 in 128..224"),
+        ({"stem_stride": 4}, "stem_stride must be 1 or 2"),
+        ({"dropout": 1.0}, "dropout must be in"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SPACE.build(torch.zeros(45, dtype=torch.int64), 10, **options)
+
+
+def test_other_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"width must be 1\.0 or 1\.2"):
+        MobileNetV3(1.1)
