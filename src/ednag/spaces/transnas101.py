@@ -1,0 +1,311 @@
+"""TransNAS-Bench-101: cells (micro) and skeletons (macro) for seven vision tasks (Duan et al. 2021)."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections import Counter
+from functools import cache
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from ednag.population import Noise
+from ednag.spaces.base import Layout, SearchSpace
+from ednag.spaces.layers import ReLUConvBN
+from ednag.spaces.nasbench201 import EDGES
+from ednag.spaces.paths import path_features
+from ednag.spaces.transnas101_networks import (
+    BasicBlock,
+    Cell,
+    Encoder,
+    FactorizedReduction,
+    JigsawClassifier,
+    classifier,
+)
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
+"""Operations of an edge of a micro cell; a gene is an index into this tuple, as in the benchmark's string."""
+
+NONE, SKIP, CONV_1X1 = 0, 1, 2
+MICRO_MODULES = (4, 1, 4, 1, 4)
+"""Types of the modules that every micro cell is placed in; see :class:`Encoder`."""
+
+DOUBLINGS, HALVINGS = (1, 3), (1, 4)
+"""Fewest and most modules of a macro skeleton that double the channels, and that halve the resolution."""
+
+
+class TransNAS101(SearchSpace):
+    """What the two spaces share: networks from an encoder."""
+
+    @abstractmethod
+    def encoder(self, genes: Tensor, in_channels: int = 3, channels: int = 64, stem_stride: int = 2) -> Encoder:
+        """Build the network up to its feature map, which the benchmark's seven tasks share.
+
+        Args:
+            genes: one architecture, int64 ``(6,)``.
+            in_channels: channels of the images.
+            channels: width after the stem, even; 64 in the benchmark.
+            stem_stride: stride of each of the two convolutions of the stem; 2 in the benchmark (images of 256 x 256,
+                jigsaw tiles of 64 x 64), 1 for images of about 32 x 32.
+        """
+
+    def build(
+        self, genes: Tensor, num_classes: int, in_channels: int = 3, channels: int = 64, stem_stride: int = 2
+    ) -> nn.Sequential:
+        """Build the benchmark's network for object and scene classification; see :meth:`SearchSpace.build`.
+
+        Args:
+            genes: one architecture, int64 ``(6,)``.
+            num_classes: number of logits.
+            in_channels: channels of the images.
+            channels: see :meth:`encoder`.
+            stem_stride: see :meth:`encoder`.
+
+        Returns:
+            a network from ``(batch, in_channels, h, w)`` to ``(batch, num_classes)``.
+        """
+        return classifier(self.encoder(genes, in_channels, channels, stem_stride), num_classes)
+
+    def build_jigsaw(
+        self,
+        genes: Tensor,
+        num_permutations: int = 1000,
+        tiles: int = 9,
+        in_channels: int = 3,
+        channels: int = 64,
+        stem_stride: int = 2,
+    ) -> JigsawClassifier:
+        """Build the benchmark's network for the jigsaw task: tiles ``(batch, tiles, in_channels, h, w)`` to logits."""
+        return JigsawClassifier(self.encoder(genes, in_channels, channels, stem_stride), num_permutations, tiles)
+
+
+class TransNAS101Micro(TransNAS101):
+    """Cells of four nodes whose six edges carry one of four operations each: 4,096 cells in 1,376 isomorphism classes.
+
+    Every cell stands in modules that keep and modules that halve the resolution. In the latter, a skip connection from
+    the input is a :class:`FactorizedReduction`, an operation with weights.
+    """
+
+    name = "transnas101_micro"
+    cardinalities = (len(OPERATIONS),) * len(EDGES)
+
+    def identity(self, genes: Tensor) -> Tensor:
+        """Smallest cell code of the isomorphism class, in ``0 .. 4095``; see :func:`isomorphism_classes`."""
+        return isomorphism_classes().to(genes.device)[self.code(genes)]
+
+    def random(self, noise: Noise, n: int) -> Tensor:
+        """Draw ``n`` cells a run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
+        codes, start, count = (table.to(noise.device) for table in _members())
+        drawn = noise.integers(torch.tensor(len(start), device=noise.device), n)
+        code = codes[start[drawn] + noise.integers(count[drawn], n)]
+        digits = len(OPERATIONS) ** torch.arange(len(EDGES) - 1, -1, -1, device=noise.device)
+        return code[..., None] // digits % len(OPERATIONS)
+
+    def features(self, genes: Tensor) -> Tensor:
+        """Paths of the cell, zeros and ones, float32 ``(*B, F)``; see :func:`ednag.spaces.paths.path_features`."""
+        return _paths().to(genes.device)[self.code(genes)]
+
+    def describe(self, genes: Tensor) -> str:
+        """Write a cell as ``64-41414-a_bc_def``: operations of the edges into the nodes 1, 2 and 3."""
+        a, b, c, d, e, f = self.check(genes).tolist()
+        return f"64-{''.join(map(str, MICRO_MODULES))}-{a}_{b}{c}_{d}{e}{f}"
+
+    def parse(self, text: str) -> Tensor:
+        """Read a cell string; see :meth:`SearchSpace.parse`."""
+        match = re.fullmatch(r"64-41414-([0-3])_([0-3]{2})_([0-3]{3})", text.strip())
+        if not match:
+            raise ValueError(
+                f"not a TransNAS-Bench-101 micro cell: {text!r}. Expected 64-41414-a_bc_def with each letter 0 to 3 "
+                f"({', '.join(OPERATIONS)})"
+            )
+        return torch.tensor([int(digit) for digit in "".join(match.groups())])
+
+    def encoder(self, genes: Tensor, in_channels: int = 3, channels: int = 64, stem_stride: int = 2) -> Encoder:
+        """Build five modules of two cells each; see :meth:`TransNAS101.encoder`.
+
+        Edges that carry an operation are built even where no signal reaches them, as in the benchmark.
+        """
+        codes = self.check(genes).tolist()
+        return Encoder(MICRO_MODULES, lambda *shape: _cell(codes, *shape), in_channels, channels, stem_stride)
+
+
+class TransNAS101Macro(TransNAS101):
+    """Skeletons of four to six modules, each of one of four types: 3,256 skeletons.
+
+    A skeleton doubles the channels one to three times and halves the resolution one to four times. Genes 0 to 3 are
+    the types of the first modules less one; genes 4 and 5 are 0 where the module is absent (the fifth one only along
+    with the sixth), else its type. Each skeleton has one gene string.
+    """
+
+    name = "transnas101_macro"
+    cardinalities = (4, 4, 4, 4, 5, 5)
+
+    @property
+    def published_layout(self) -> Layout:
+        """``D`` = 6 x 5: a row a module; columns absent and the types 1 to 4, absent without effect in rows 0 to 3."""
+        rows = [tuple(range(5 * row, 5 * row + 5)) for row in range(6)]
+        return Layout(30, tuple(row if n == 5 else row[1:] for row, n in zip(rows, self.cardinalities, strict=True)))
+
+    def modules(self, genes: Tensor) -> Tensor:
+        """Types of the modules, 1 to 4, and 0 where absent; int64 ``(*B, 6)``, as in the benchmark's table."""
+        return genes + torch.tensor([5 - n for n in self.cardinalities], device=genes.device)
+
+    def valid(self, genes: Tensor) -> Tensor:
+        """Tell which genes describe a skeleton of the benchmark; see :meth:`SearchSpace.valid`."""
+        doublings, halvings = self._changes(genes)
+        gap = (genes[..., 4] == 0) & (genes[..., 5] != 0)
+        within = (doublings >= DOUBLINGS[0]) & (doublings <= DOUBLINGS[1])
+        within &= (halvings >= HALVINGS[0]) & (halvings <= HALVINGS[1])
+        return super().valid(genes) & within & ~gap
+
+    def check(self, genes: Tensor) -> Tensor:
+        """Return ``genes`` if all are skeletons of the benchmark; see :meth:`SearchSpace.check`."""
+        super().check(genes)
+        wrong = ~self.valid(genes)
+        if wrong.any():
+            first = self.modules(genes)[wrong][0]
+            doublings, halvings = (int(count) for count in self._changes(genes[wrong][0]))
+            raise ValueError(
+                f"modules {first.tolist()} are no skeleton of {self.name}: it needs 4 to 6 modules in front (0 = "
+                f"absent), of which 1 to 3 double the channels (types 2 and 4, got {doublings}) and 1 to 4 halve the "
+                f"resolution (types 3 and 4, got {halvings})"
+            )
+        return genes
+
+    def identity(self, genes: Tensor) -> Tensor:
+        """The code itself: no two skeletons are alike."""
+        return self.code(genes)
+
+    def random(self, noise: Noise, n: int) -> Tensor:
+        """Draw ``n`` skeletons a run, uniformly; ``(R, n, 6)``."""
+        known = _skeletons().to(noise.device)
+        return known[noise.integers(torch.tensor(len(known), device=noise.device), n)]
+
+    def describe(self, genes: Tensor) -> str:
+        """Write a skeleton as ``64-1234-basic``: the type of each module."""
+        return f"64-{''.join(str(kind) for kind in self._types(genes))}-basic"
+
+    def parse(self, text: str) -> Tensor:
+        """Read a skeleton string; see :meth:`SearchSpace.parse`."""
+        match = re.fullmatch(r"64-([1-4]{4,6})-basic", text.strip())
+        if not match:
+            raise ValueError(
+                f"not a TransNAS-Bench-101 macro skeleton: {text!r}. Expected 64-1234-basic with four to six modules, "
+                "each 1 (keeps the shape), 2 (doubles the channels), 3 (halves the resolution) or 4 (both)"
+            )
+        types = [int(kind) for kind in match[1].ljust(6, "0")]
+        return self.check(torch.tensor(types) - self.modules(torch.zeros(6, dtype=torch.int64)))
+
+    def encoder(self, genes: Tensor, in_channels: int = 3, channels: int = 64, stem_stride: int = 2) -> Encoder:
+        """Build modules of two residual blocks each; see :meth:`TransNAS101.encoder`."""
+        return Encoder(self._types(genes), BasicBlock, in_channels, channels, stem_stride)
+
+    def _changes(self, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """Modules that double the channels, and that halve the resolution, ``(*B,)`` each."""
+        types = self.modules(genes)
+        return ((types == 2) | (types == 4)).sum(-1), ((types == 3) | (types == 4)).sum(-1)
+
+    def _types(self, genes: Tensor) -> list[int]:
+        """Types of the modules that are there, in order."""
+        return [kind for kind in self.modules(self.check(genes)).tolist() if kind]
+
+
+@cache
+def isomorphism_classes() -> Tensor:
+    """Map every micro cell code to the smallest code of its isomorphism class, int64 ``(4096,)``.
+
+    Two cells are one if their networks are, up to the names of nodes and edges: ``none``, and whatever gets no input
+    or has no way to the output, is nothing; a node is the sum of what reaches it; a skip connection passes its source
+    on, except from the input of a cell that halves the resolution. Two edges with the same operation on the same
+    source have weights of their own, so ``f(x) + g(x)`` and ``f(x) + f(x)`` are different.
+    """
+    first: dict[tuple[tuple[int, ...], ...], int] = {}
+    colours: dict[object, int] = {}
+    cells = product(range(len(OPERATIONS)), repeat=len(EDGES))
+    classes = [
+        first.setdefault(tuple(_form(cell, reduction, colours) for reduction in (False, True)), code)
+        for code, cell in enumerate(cells)
+    ]
+    return torch.tensor(classes)
+
+
+def _form(cell: tuple[int, ...], reduction: bool, colours: dict[object, int]) -> tuple[int, ...]:
+    """Return a form that isomorphic cells share: colours of their weighted operations after refinement.
+
+    Colours start as operations and are refined by the colours of what an operation reads and of what reads it (as in
+    the test of Weisfeiler & Leman); two rounds tell all these small graphs apart.
+    """
+    start, end = -1, len(EDGES)
+    reads = _reads(cell, reduction, start, end)
+    colour = {start: start, **{v: end if v == end else cell[v] for v in reads}}
+    for _ in range(2):
+        refined = {}
+        for v in colour:
+            inputs = sorted((colour[u], n) for u, n in reads.get(v, Counter()).items())
+            outputs = sorted((colour[w], source[v]) for w, source in reads.items() if source[v])
+            refined[v] = colours.setdefault((colour[v], tuple(inputs), tuple(outputs)), len(colours))
+        colour = refined
+    return tuple(sorted(colour.values()))
+
+
+def _reads(cell: tuple[int, ...], reduction: bool, start: int, end: int) -> dict[int, Counter[int]]:
+    """List how often each weighted edge that matters, and the output ``end``, reads the input and other such edges."""
+    nodes = [Counter([start]), *(Counter[int]() for _ in range(3))]
+    reads: dict[int, Counter[int]] = {}
+    for edge, (gene, (source, target)) in enumerate(zip(cell, EDGES, strict=True)):
+        if gene == NONE or not nodes[source]:
+            continue
+        if gene == SKIP and not (reduction and source == 0):
+            nodes[target].update(nodes[source])
+        else:
+            reads[edge] = nodes[source]
+            nodes[target][edge] += 1
+    live, queue = {end: nodes[-1]}, [end]
+    while queue:
+        fresh = [edge for edge in live[queue.pop()] if edge != start and edge not in live]
+        live.update((edge, reads[edge]) for edge in fresh)
+        queue += fresh
+    return live
+
+
+@cache
+def _members() -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of micro cells class by class ``(4096,)``; where each class starts, and how many it has ``(classes,)``."""
+    classes, place = torch.unique(isomorphism_classes(), return_inverse=True)
+    count = torch.bincount(place, minlength=len(classes))
+    return place.argsort(stable=True), count.cumsum(0) - count, count
+
+
+@cache
+def _paths() -> Tensor:
+    """Path features of every micro cell, ``(4096, F)``."""
+    return path_features(EDGES, len(OPERATIONS), NONE, SKIP)
+
+
+@cache
+def _skeletons() -> Tensor:
+    """Genes of every macro skeleton in the order of codes, int64 ``(3256, 6)``."""
+    space = TransNAS101Macro()
+    genes = torch.cartesian_prod(*(torch.arange(n) for n in space.cardinalities))
+    return genes[space.valid(genes)]
+
+
+def _cell(codes: list[int], in_channels: int, out_channels: int, stride: int) -> Cell:
+    """Build one micro cell; edges that carry ``none`` are left out."""
+    edges = []
+    for code, (source, target) in zip(codes, EDGES, strict=True):
+        if code != NONE:
+            shape = (in_channels, out_channels, stride) if source == 0 else (out_channels, out_channels, 1)
+            edges.append((source, target, _operation(code, *shape)))
+    return Cell(edges, 4, out_channels, stride)
+
+
+def _operation(code: int, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Build the operation of one edge."""
+    if code != SKIP:
+        return ReLUConvBN(in_channels, out_channels, 1 if code == CONV_1X1 else 3, stride)
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return FactorizedReduction(in_channels, out_channels, stride)
