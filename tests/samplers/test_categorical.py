@@ -158,6 +158,7 @@ def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
         ({"batch_max": 1}, "batch_max"),
         ({"signal": (0.5, 0.2)}, "signal"),
         ({"signal": (0.5, 1.2)}, "signal"),
+        ({"redrawn": -0.1}, "redrawn"),
         ({"temperature": 0}, "temperature"),
         ({"patience": -1}, "patience"),
     ],

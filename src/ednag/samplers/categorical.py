@@ -47,6 +47,11 @@ class ArchiveDiffusion(Sampler):
     Fitness enters through ranks alone. Where the pool has nothing new, uniform architectures are looked through, and in
     spaces of up to 2^17 gene strings all of them.
 
+    What earns its place, on NAS-Bench-201: the screen, and the features of the space together with restarts. Under the
+    screen, leaving out denoising or the archive's weights changes no success rate by more than chance, and denoising and
+    correction can replace each other; in a space of 28 genes, correction is needed too
+    (``benchmarks/default_sampler.py --ablations``).
+
     Args:
         initial: unscreened uniform architectures at the start of an epoch.
         batch: evaluations a round; more, ``evaluated / batch_growth``, as the archive grows.
@@ -55,7 +60,10 @@ class ArchiveDiffusion(Sampler):
         denoised: architectures that denoising proposes a round.
         corrected: architectures that the corrector proposes a round.
         uniform: uniform architectures a round.
-        signal: signal levels of the reverse process, from noisy to clean, increasing, in ``(0, 1]``.
+        signal: signal levels of the reverse process, from noisy to clean, increasing, in ``(0, 1]``, relative to the last
+            one: that is ``1 - redrawn / L``.
+        redrawn: genes that the last level leaves to chance, on average: the mutation that is part of denoising, the same
+            number in a space of any length.
         temperature: share of the members over which a member's weight in the posterior falls by ``e``.
         elite: rank over which a parent's probability falls by ``e``.
         two_genes: probability that the corrector changes two genes in place of one.
@@ -78,7 +86,8 @@ class ArchiveDiffusion(Sampler):
         denoised: int = 64,
         corrected: int = 64,
         uniform: int = 16,
-        signal: Sequence[float] = (0.1, 0.33, 0.57, 0.8),
+        signal: Sequence[float] = (0.125, 0.4125, 0.7125, 1.0),
+        redrawn: float = 1.2,
         temperature: float = 0.15,
         elite: float = 3.0,
         two_genes: float = 0.4,
@@ -103,6 +112,8 @@ class ArchiveDiffusion(Sampler):
             )
         if len(signal) == 0 or not all(a < b for a, b in pairwise((0.0, *signal))) or signal[-1] > 1:
             raise ValueError(f"signal must be increasing levels in (0, 1], got {list(signal)}")
+        if redrawn < 0:
+            raise ValueError(f"redrawn must be >= 0, got {redrawn}")
         if temperature <= 0 or elite <= 0 or not 0 <= two_genes <= 1 or patience < 0:
             raise ValueError(
                 f"need temperature > 0, elite > 0, two_genes in [0, 1], patience >= 0; "
@@ -112,7 +123,8 @@ class ArchiveDiffusion(Sampler):
         self.denoised = (denoised + (0 if correct else corrected)) if denoise else 0
         self.corrected = (corrected + (0 if denoise else denoised)) if correct else 0
         self.uniform = uniform + (0 if denoise or correct else denoised + corrected)
-        self.signal, self.temperature, self.weigh = tuple(signal), temperature, weigh
+        self.signal, self.redrawn = tuple(signal), redrawn
+        self.temperature, self.weigh = temperature, weigh
         self.elite, self.two_genes = elite, two_genes
         self.patience, self.window = patience, window
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
@@ -191,7 +203,7 @@ class ArchiveDiffusion(Sampler):
         pools = [self.space.random(noise, self.uniform)]
         if self.denoised:
             u = noise.uniform(1 + 2 * len(self.signal), self.denoised, length).transpose(0, 1)
-            pools.append(denoise(members.genes, self._log_weight(members), self.signal, cardinalities, u))
+            pools.append(denoise(members.genes, self._log_weight(members), self._levels(), cardinalities, u))
         if self.corrected:
             u = noise.uniform(self.corrected, 2 + 2 * length)
             parent = rank_roulette(members.rank, members.real, self.elite, u[..., 0].contiguous())
@@ -199,6 +211,11 @@ class ArchiveDiffusion(Sampler):
             number = 1 + (u[..., 1] < self.two_genes).long()
             pools.append(mutate_some(genes, cardinalities, number, u[..., 2 : 2 + length], u[..., 2 + length :]))
         return torch.cat(pools, 1).view(runs, -1, length)
+
+    def _levels(self) -> list[float]:
+        """Signal levels of the reverse process in this space."""
+        last = max(1 - self.redrawn / self.space.num_genes, 0.5)
+        return [last * level for level in self.signal]
 
     def _log_weight(self, members: Members) -> Tensor:
         """``log g`` of the posterior, ``(R, M)``; uniform in an epoch without members."""
