@@ -1,0 +1,302 @@
+"""NAS-Bench-101 (Ying, Klein, Christiansen, Real, Murphy & Hutter 2019): connections and operations both evolve."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+
+from ednag.population import Noise
+from ednag.spaces.base import SearchSpace
+from ednag.spaces.nasbench101_network import CellNetwork
+
+OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
+"""Labels of an interior vertex; an operation gene is an index into this tuple."""
+
+VERTICES = 7
+"""Vertices of a cell: the input, five interior ones, the output."""
+
+MAX_EDGES = 9
+"""Edges that a cell of the benchmark may have after pruning."""
+
+EDGES = tuple(combinations(range(VERTICES), 2))
+"""``(source, target)`` of each of the 21 edge genes: the upper triangle of the adjacency matrix, row by row."""
+
+_INTERIOR = VERTICES - 2
+_PATH_LENGTH = 3
+
+
+class NASBench101(SearchSpace):
+    """Cells of up to seven vertices and nine edges, an operation at each vertex: 423,624 distinct ones.
+
+    Genes: 21 edges (0 or 1) in the order of :data:`EDGES`, then the operations of vertices 1 to 5. Vertices that no
+    path from input to output passes are pruned, as the benchmark does; genes are valid if a path is left and at most
+    nine edges.
+    """
+
+    name = "nasbench101"
+    cardinalities = (2,) * len(EDGES) + (len(OPERATIONS),) * _INTERIOR
+
+    def valid(self, genes: Tensor) -> Tensor:
+        """Tell which genes are in range, connect input to output, and have at most nine edges after pruning."""
+        in_range = super().valid(genes)
+        edges = prune(genes.where(in_range[..., None], 0))[..., : len(EDGES)].sum(-1)
+        return in_range & (edges > 0) & (edges <= MAX_EDGES)
+
+    def check(self, genes: Tensor) -> Tensor:
+        """Return ``genes`` if all are of this space.
+
+        Raises:
+            ValueError: if there are not 26 genes an architecture, one is out of range, a cell does not connect its
+                input to its output, or it has more than nine edges after pruning.
+        """
+        edges = prune(super().check(genes))[..., : len(EDGES)].sum(-1)
+        if (edges == 0).any():
+            raise ValueError("the cell has no path from its input to its output; connect them")
+        if (edges > MAX_EDGES).any():
+            raise ValueError(
+                f"the cell has {int(edges.max())} edges after pruning; {self.name} allows at most {MAX_EDGES}"
+            )
+        return genes
+
+    def random(self, noise: Noise, n: int) -> Tensor:
+        """Draw valid cells: every gene uniform, again until valid (as the benchmark's own random search does).
+
+        One seed is drawn from each stream; the candidates come from a stream of that seed, so that how often a run
+        is refused moves no stream, and it gets the same cells alone and in a batch.
+
+        Returns:
+            int64 ``(R, n, 26)``.
+        """
+        halves = noise.integers(torch.tensor(2**24, device=noise.device), 2)
+        streams = Noise((halves[:, 0] * 2**24 + halves[:, 1]).tolist(), noise.device)
+        high = torch.tensor(self.cardinalities, device=noise.device)
+        found: list[Tensor] = []
+        valid: list[Tensor] = []
+        while not valid or int(torch.cat(valid, 1).sum(1).min()) < n:
+            found.append(streams.integers(high, 4 * n + 32, self.num_genes))
+            valid.append(self.valid(found[-1]))
+        first = torch.cat(valid, 1).long().argsort(dim=1, descending=True, stable=True)[:, :n]
+        return torch.cat(found, 1).gather(1, first[..., None].expand(-1, -1, self.num_genes))
+
+    def identity(self, genes: Tensor) -> Tensor:
+        """First 63 bits of the benchmark's graph hash of the pruned cell; 0 if it does not connect input to output.
+
+        See :func:`graph_hash`. Among the 423,624 cells of the space an accidental clash has probability 1e-8.
+        """
+        codes, place = torch.unique(self.code(prune(genes)), return_inverse=True)
+        return torch.tensor([_identity(code) for code in codes.tolist()], device=genes.device)[place]
+
+    def module_hash(self, genes: Tensor) -> str:
+        """Return the name by which the benchmark knows a cell, int64 ``(26,)``: 32 hexadecimal digits.
+
+        Raises:
+            ValueError: if the genes are not a valid cell.
+        """
+        matrix, labels = cell_graph(self.check(genes))
+        return graph_hash(matrix, labels)
+
+    def features(self, genes: Tensor) -> Tensor:
+        """Paths of the cell, zeros and ones, float32 ``(*B, 40)``.
+
+        The truncated path encoding (White et al. 2020): one column for each sequence of at most three operations on a
+        path from input to output. Isomorphic cells have the same paths.
+        """
+        edge = genes[..., : len(EDGES)].bool()
+        number = {pair: i for i, pair in enumerate(EDGES)}
+        sequences = range(len(OPERATIONS))
+        start = torch.ones_like(edge[..., :1])
+        levels = {(0, length): start if length == 0 else None for length in range(_PATH_LENGTH + 1)}
+        for vertex in range(1, VERTICES):
+            last = vertex == VERTICES - 1
+            for length in range(_PATH_LENGTH + 1):
+                arriving = [
+                    before & edge[..., number[source, vertex], None]
+                    for source in range(vertex)
+                    if (before := levels[source, length - (not last)] if length or last else None) is not None
+                ]
+                if not arriving:
+                    levels[vertex, length] = None
+                    continue
+                here = torch.stack(arriving).any(0)
+                if not last:
+                    own = torch.stack([genes[..., len(EDGES) + vertex - 1] == code for code in sequences], -1)
+                    here = (here[..., :, None] & own[..., None, :]).flatten(-2)
+                levels[vertex, length] = here
+        out = [levels[VERTICES - 1, length] for length in range(_PATH_LENGTH + 1)]
+        return torch.cat([part for part in out if part is not None], -1).float()
+
+    def describe(self, genes: Tensor) -> str:
+        """Write the pruned cell in the two fields of the benchmark's records, separated by a space.
+
+        For example ``010001000 input,conv3x3-bn-relu,output``: the adjacency matrix row by row, and the label of each
+        vertex.
+
+        Raises:
+            ValueError: if the genes are not a valid cell.
+        """
+        matrix, labels = cell_graph(self.check(genes))
+        names = ["input", *(OPERATIONS[label] for label in labels[1:-1]), "output"]
+        return f"{''.join(str(bit) for row in matrix for bit in row)} {','.join(names)}"
+
+    def parse(self, text: str) -> Tensor:
+        """Read the text written by :meth:`describe`; vertices that pruning would remove are allowed."""
+        expected = "Expected ADJACENCY input,OPERATION,...,output: 0s and 1s of the matrix row by row, then its labels"
+        bits, _, labels = text.strip().partition(" ")
+        n, names = isqrt(len(bits)), labels.split(",")
+        if not 2 <= n <= VERTICES or n * n != len(bits) or set(bits) - {"0", "1"} or len(names) != n:
+            raise ValueError(f"not a NAS-Bench-101 cell of 2 to {VERTICES} vertices: {text!r}. {expected}")
+        if names[0] != "input" or names[-1] != "output":
+            raise ValueError(f"the first label must be input and the last output, got {text!r}. {expected}")
+        unknown = [name for name in names[1:-1] if name not in OPERATIONS]
+        if unknown:
+            raise ValueError(f"unknown operation {unknown[0]!r} in {text!r}; allowed: {', '.join(OPERATIONS)}")
+        edges = [divmod(i, n) for i, bit in enumerate(bits) if bit == "1"]
+        if any(source >= target for source, target in edges):
+            raise ValueError(f"the matrix must be upper triangular (a cell has no cycle), got {text!r}")
+        return self.check(cell_genes(n, edges, [OPERATIONS.index(name) for name in names[1:-1]]))
+
+    def build(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        in_channels: int = 3,
+        channels: int = 128,
+        stacks: int = 3,
+        cells: int = 3,
+        stem_stride: int = 1,
+    ) -> nn.Sequential:
+        """Build the benchmark's network: stem, three stacks of three cells with down-sampling between, classifier.
+
+        Args:
+            genes: one cell, int64 ``(26,)``.
+            num_classes: logits.
+            in_channels: channels of the images.
+            channels: width of the first stack, >= 5; doubled at each following one.
+            stacks: stacks of cells (3 in the benchmark).
+            cells: cells a stack (3 in the benchmark, 1 in proxies).
+            stem_stride: stride of the first convolution; 1 in the benchmark, more for large images.
+
+        Returns:
+            a network from ``(batch, in_channels, h, w)`` to ``(batch, num_classes)``.
+
+        Raises:
+            ValueError: if the genes are not a valid cell, or an option is out of range.
+        """
+        matrix, labels = cell_graph(self.check(genes))
+        names = [OPERATIONS[label] for label in labels[1:-1]]
+        return CellNetwork(matrix, names, num_classes, in_channels, channels, stacks, cells, stem_stride)
+
+
+def prune(genes: Tensor) -> Tensor:
+    """Remove what no path from input to output passes, as the benchmark does before it looks a cell up.
+
+    Args:
+        genes: int64 ``(*B, 26)``, in range.
+
+    Returns:
+        int64 ``(*B, 26)``: removed edges are 0, and so are the operations of removed vertices; all edges are 0 if
+        input and output are not connected.
+    """
+    source, target = (torch.tensor(ends, device=genes.device) for ends in zip(*EDGES, strict=True))
+    edge = genes[..., : len(EDGES)].bool()
+    matrix = edge.new_zeros((*edge.shape[:-1], VERTICES, VERTICES))
+    matrix[..., source, target] = edge
+    fed, used = torch.zeros_like(matrix[..., 0]), torch.zeros_like(matrix[..., 0])
+    fed[..., 0] = used[..., -1] = True
+    for vertex in range(1, VERTICES):
+        fed[..., vertex] = (matrix[..., :vertex, vertex] & fed[..., :vertex]).any(-1)
+    for vertex in reversed(range(VERTICES - 1)):
+        used[..., vertex] = (matrix[..., vertex, vertex + 1 :] & used[..., vertex + 1 :]).any(-1)
+    kept = fed & used
+    alive = torch.cat([kept[..., source] & kept[..., target], kept[..., 1:-1]], -1)
+    return genes * alive
+
+
+def cell_graph(genes: Tensor) -> tuple[list[list[int]], list[int]]:
+    """Write one connected cell, int64 ``(26,)``, as a pruned graph without isolated vertices.
+
+    Returns:
+        the upper-triangular adjacency matrix, ``n`` x ``n``, and the benchmark's label of each vertex: -1 for the
+        input, -2 for the output, else an index into :data:`OPERATIONS`.
+    """
+    return _graph(prune(genes).tolist())
+
+
+def cell_genes(vertices: int, edges: Sequence[tuple[int, int]], operations: Sequence[int]) -> Tensor:
+    """Write a graph of 2 to 7 vertices as genes; the last vertex is the output, missing ones stay without edges.
+
+    Args:
+        vertices: ``n``.
+        edges: pairs ``source < target``, both in ``0 .. n - 1``.
+        operations: of the ``n - 2`` interior vertices.
+
+    Returns:
+        int64 ``(26,)``; not checked for validity.
+    """
+    genes = [0] * len(NASBench101.cardinalities)
+    for source, target in edges:
+        genes[EDGES.index((source, VERTICES - 1 if target == vertices - 1 else target))] = 1
+    genes[len(EDGES) : len(EDGES) + vertices - 2] = operations
+    return torch.tensor(genes)
+
+
+def graph_hash(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> str:
+    """Hash a labelled graph so that exactly isomorphic graphs agree: the ``module_hash`` of the benchmark.
+
+    Each vertex starts with the MD5 of its out-degree, in-degree and label. In as many rounds as there are vertices it
+    takes the MD5 of its predecessors' values, its successors', both sorted, and its own; the hash is the MD5 of the
+    sorted values (Ying 2018, "Enumerating unique computational graphs via an iterative graph invariant").
+
+    Args:
+        matrix: adjacency, ``n`` x ``n``, row to column.
+        labels: one a vertex.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    columns = list(zip(*matrix, strict=True))
+    state = [_md5(str((sum(out), sum(into), label))) for out, into, label in zip(matrix, columns, labels, strict=True)]
+    for _ in labels:
+        state = [
+            _md5("|".join([_joined(state, columns[vertex]), _joined(state, matrix[vertex]), own]))
+            for vertex, own in enumerate(state)
+        ]
+    return _md5(str(sorted(state)))
+
+
+def _joined(state: Sequence[str], neighbours: Sequence[int]) -> str:
+    return "".join(sorted(value for value, linked in zip(state, neighbours, strict=True) if linked))
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=2**20)
+def _identity(code: int) -> int:
+    """Identity of a pruned cell, from the code of its genes."""
+    digits = []
+    for cardinality in reversed(NASBench101.cardinalities):
+        code, digit = divmod(code, cardinality)
+        digits.append(digit)
+    genes = digits[::-1]
+    return hash_key(graph_hash(*_graph(genes))) if any(genes[: len(EDGES)]) else 0
+
+
+def _graph(genes: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+    """Read matrix and labels off pruned genes; see :func:`cell_graph`."""
+    edges = {pair for pair, gene in zip(EDGES, genes, strict=False) if gene}
+    kept = sorted({vertex for pair in edges for vertex in pair})
+    matrix = [[int((source, target) in edges) for target in kept] for source in kept]
+    return matrix, [-1, *(genes[len(EDGES) + vertex - 1] for vertex in kept[1:-1]), -2]
+
+
+def hash_key(module_hash: str) -> int:
+    """Shorten a ``module_hash`` to its first 63 bits, so that it fits an int64."""
+    return int(module_hash[:16], 16) >> 1
