@@ -1,0 +1,296 @@
+"""NAS-Bench-101 as fitness, and its official TFRecord read without TensorFlow."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import struct
+import zipfile
+import zlib
+from array import array
+from dataclasses import dataclass, field
+from math import isqrt
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ednag.catalogue import locate
+from ednag.fitness.base import Fitness
+from ednag.fitness.tfrecord import read_fields, read_tfrecord
+from ednag.spaces.base import SearchSpace
+from ednag.spaces.nasbench101 import MAX_EDGES, OPERATIONS, VERTICES, NASBench101, graph_hash
+from ednag.storage import atomic_write
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[Any]]
+"""Arrays of an ``.npz`` file, by name."""
+
+_NEEDED = ("adjacency", "ops", "op_names", "n_vertices", "module_hash", "params")
+
+
+class NASBench101Fitness(Fitness):
+    """Score NAS-Bench-101 cells by a table that may hold a part of the space only.
+
+    A cell that the table lacks is unknown: its fitness is ``-inf``, below every known one, so that it is never
+    reported; it counts as an evaluation, and in :attr:`unknown`.
+
+    Args:
+        table: path of an ``.npz`` table, or its name in the catalogue.
+        epochs: how long the benchmark trained: 4, 12, 36 or 108, as far as the table has it.
+        oracle: which accuracy is the fitness. ``valid`` is the honest choice; ``test`` searches on test accuracy, and
+            its results must not stand beside honest ones.
+
+    Attributes:
+        unknown: distinct cells asked for that the table lacks.
+        known_cells: number of cells in the table.
+
+    Raises:
+        FileNotFoundError: if the table is absent.
+        ValueError: if the table is damaged or of another benchmark, or lacks the number of epochs.
+    """
+
+    def __init__(
+        self, table: str | Path = "nasbench101", epochs: int = 108, oracle: Literal["valid", "test"] = "valid"
+    ) -> None:
+        super().__init__()
+        if oracle not in ("valid", "test"):
+            raise ValueError(f"oracle must be 'valid' or 'test', got {oracle!r}")
+        keys, self.metrics = load_nasbench101(table)
+        self.metric = f"cifar10/{oracle}/{epochs}"
+        if self.metric not in self.metrics:
+            have = ", ".join(name for name in self.metrics if name.count("/") == 2)
+            raise ValueError(f"the table has no {oracle} accuracy after {epochs} epochs; it has {have}")
+        marked = "valid" if oracle == "valid" else "test (oracle)"
+        self.name = f"nasbench101 cifar10 {marked} accuracy after {epochs} epochs, %"
+        self.unknown = 0
+        self.known_cells = len(keys)
+        self._keys = keys
+
+    def setup(
+        self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """Prepare for scoring; see :meth:`Fitness.setup`.
+
+        Raises:
+            ValueError: if the space is not NAS-Bench-101.
+        """
+        super().setup(space, data, device)
+        if space.name != NASBench101.name:
+            raise ValueError(f"the benchmark table is of nasbench101, the search space is {space.name}")
+
+    def score(self, genes: Tensor) -> Tensor:
+        """Look values up, ``-inf`` where unknown; see :meth:`Fitness.score`."""
+        values = self._look_up(genes, self.metric)
+        self.unknown += int(values.isnan().sum())
+        return values.nan_to_num(nan=-torch.inf).to(genes.device)
+
+    def reveal(self, genes: Tensor) -> dict[str, Tensor]:
+        """Look up every accuracy, test included where the table has it; see :meth:`Fitness.reveal`.
+
+        Returns:
+            ``(n,)`` percentages by name (``cifar10/test/108``), NaN where unknown.
+
+        Raises:
+            RuntimeError: if generation is under way.
+        """
+        super().reveal(genes)
+        names = [name for name in sorted(self.metrics) if name.count("/") == 2]
+        return {name: self._look_up(genes, name) for name in names}
+
+    @property
+    def optimum(self) -> float:
+        """Largest fitness in the table: regret is what a run's best lacks of it."""
+        return float(self.metrics[self.metric].nan_to_num(-torch.inf).max())
+
+    def optimum_keys(self) -> Tensor:
+        """Identities of the cells with the largest fitness, int64 ``(k,)``."""
+        return self._keys[self.metrics[self.metric] == self.optimum]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores and counts so far; see :meth:`Fitness.state_dict`."""
+        return {**super().state_dict(), "unknown": self.unknown}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved."""
+        super().load_state_dict(state)
+        self.unknown = state["unknown"]
+
+    def _look_up(self, genes: Tensor, name: str) -> Tensor:
+        """Values of a metric, float64 ``(n,)`` on the CPU; NaN where unknown."""
+        keys = NASBench101().identity(genes).cpu()
+        place = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
+        return self.metrics[name][place].where(self._keys[place] == keys, torch.nan)
+
+
+def load_nasbench101(table: str | Path) -> tuple[Tensor, dict[str, Tensor]]:
+    """Read a table of NAS-Bench-101 cells: the whole benchmark or a part.
+
+    Args:
+        table: path of an ``.npz`` file as :func:`import_nasbench101` writes it, or a name of the catalogue.
+
+    Returns:
+        identities of the cells, int64 ``(rows,)``, ascending; and float64 ``(rows,)`` by name: ``cifar10/valid/108``
+        and the like in percent, ``params``, ``train_seconds``.
+
+    Raises:
+        FileNotFoundError: if it is absent.
+        ValueError: if it is damaged or not such a table.
+    """
+    path = locate(table)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or not a benchmark table (.npz): {str(error)[:100]}") from None
+    missing = [name for name in _NEEDED if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} is not a table of nasbench101: it lacks {', '.join(missing)}")
+    rows = len(arrays["module_hash"])
+    metrics = {name: values for name, values in arrays.items() if "/" in name or name in ("params", "train_seconds")}
+    wrong = [name for name, values in metrics.items() if values.shape != (rows,)]
+    if rows == 0 or wrong or arrays["module_hash"].shape != (rows, 16) or arrays["module_hash"].dtype != np.uint8:
+        raise ValueError(f"{path} is not a complete table of nasbench101: {', '.join(wrong) or 'module_hash'} is wrong")
+    for row in {0, rows // 2, rows - 1}:
+        if _row_hash(arrays, row) != arrays["module_hash"][row].tobytes().hex():
+            raise ValueError(f"{path}: row {row} has a module_hash of another cell; expected the NAS-Bench-101 hash")
+    keys = (arrays["module_hash"][:, :8].copy().view(">u8")[:, 0] >> np.uint64(1)).astype(np.int64)
+    order = np.argsort(keys)
+    if (np.diff(keys[order]) == 0).any():
+        raise ValueError(f"{path} lists a cell twice")
+    ordered = {name: torch.from_numpy(values[order].astype(np.float64)) for name, values in metrics.items()}
+    return torch.from_numpy(keys[order]), ordered
+
+
+def _row_hash(arrays: Arrays, row: int) -> str:
+    """Hash of the cell of a table's row."""
+    n = int(arrays["n_vertices"][row])
+    matrix = np.unpackbits(arrays["adjacency"][row])[: VERTICES**2].reshape(VERTICES, VERTICES)[:n, :n]
+    names = [str(name) for name in arrays["op_names"]]
+    interior = [OPERATIONS.index(names[op]) for op in arrays["ops"][row, : n - 2] if names[op] in OPERATIONS]
+    return graph_hash(matrix.tolist(), [-1, *interior, -2]) if len(interior) == n - 2 else ""
+
+
+def import_nasbench101(source: str | Path, output: str | Path) -> Path:
+    """Convert the official ``nasbench_full.tfrecord`` or ``nasbench_only108.tfrecord`` into a table.
+
+    Every checksum and every cell's hash is verified. Accuracies are means over the trainings of a cell (three in the
+    official files), in percent; ``train_seconds`` are those of the longest training.
+
+    Args:
+        source: the official file.
+        output: the ``.npz`` to write, atomically.
+
+    Returns:
+        the path of the table.
+
+    Raises:
+        FileNotFoundError: if the source is absent.
+        ValueError: if it is damaged, truncated or not the official format. Nothing is written then.
+    """
+    source, output = Path(source), Path(output)
+    if not source.is_file():
+        raise FileNotFoundError(f"no file {source}; expected nasbench_full.tfrecord or nasbench_only108.tfrecord")
+    table = _Trainings()
+    try:
+        for record in read_tfrecord(source):
+            table.add(record)
+    except (TypeError, KeyError, IndexError, struct.error, binascii.Error) as error:
+        raise ValueError(f"{source} is not the official NAS-Bench-101 format ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    if not table.cells:
+        raise ValueError(f"{source} holds no record")
+    arrays = table.arrays()
+    atomic_write(output, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+    log.info("wrote %s: %d cells, %d trainings", output, len(table.cells), len(table.row))
+    return output
+
+
+@dataclass
+class _Trainings:
+    """What the records say, one number a training, cells once.
+
+    Attributes:
+        cells: adjacency, operations and parameters of each cell, by its hash, in order of appearance.
+        row: of each training, which cell was trained.
+        columns: of each training: epochs, validation accuracy, test accuracy (0..1), seconds.
+    """
+
+    cells: dict[str, tuple[NDArray[np.uint8], list[int], int]] = field(default_factory=dict)
+    number: dict[str, int] = field(default_factory=dict)
+    row: array[int] = field(default_factory=lambda: array("q"))
+    columns: tuple[array[float], ...] = field(default_factory=lambda: tuple(array("d") for _ in range(4)))
+
+    def add(self, record: bytes) -> None:
+        """Read one record: the JSON list hash, epochs, adjacency, operations, metrics (a protobuf in base64)."""
+        name, epochs, bits, labels, encoded = json.loads(record)
+        metrics = list(read_fields(base64.b64decode(encoded, validate=True)))
+        evaluations = [dict(read_fields(value)) for number, value in metrics if number == 1]
+        if len(evaluations) != 3:
+            raise ValueError(f"a training of {name} has {len(evaluations)} evaluations, expected 3 (start, half, end)")
+        if name not in self.cells:
+            self.number[name] = len(self.cells)
+            self.cells[name] = (*_official_cell(name, bits, labels), int(dict(metrics)[2]))
+        final = evaluations[-1]  # absent fields are zero
+        values = (epochs, *(_double(final.get(number, bytes(8))) for number in (4, 5, 2)))
+        if not all(0 <= value <= 1 for value in values[1:3]):
+            raise ValueError(f"an accuracy of {name} is outside 0..1: {values[1:3]}")
+        self.row.append(self.number[name])
+        for column, value in zip(self.columns, values, strict=True):
+            column.append(value)
+        if len(self.row) % 100_000 == 0:
+            log.info("read %d trainings of %d cells", len(self.row), len(self.cells))
+
+    def arrays(self) -> Arrays:
+        """Average over trainings, in the layout of the table."""
+        count = len(self.cells)
+        row = np.array(self.row)
+        epochs, valid, test, seconds = (np.array(column) for column in self.columns)
+        matrices = np.stack([matrix for matrix, _, _ in self.cells.values()])
+        ops = [codes + [-1] * (VERTICES - 2 - len(codes)) for _, codes, _ in self.cells.values()]
+        out: Arrays = {
+            "adjacency": np.packbits(matrices.reshape(count, -1), axis=1),
+            "ops": np.array(ops, dtype=np.int8),
+            "op_names": np.array(OPERATIONS),
+            "n_vertices": np.array([len(codes) + 2 for _, codes, _ in self.cells.values()], dtype=np.int8),
+            "module_hash": np.frombuffer(bytes.fromhex("".join(self.cells)), np.uint8).reshape(count, 16),
+            "params": np.array([params for _, _, params in self.cells.values()], dtype=np.int32),
+        }
+        for length in np.unique(epochs):
+            these = epochs == length
+            with np.errstate(invalid="ignore"):  # NaN where a cell was not trained that long
+                out[f"cifar10/valid/{int(length)}"] = _means(row[these], 100 * valid[these], count)
+                out[f"cifar10/test/{int(length)}"] = _means(row[these], 100 * test[these], count)
+                out["train_seconds"] = _means(row[these], seconds[these], count)
+        return out
+
+
+def _means(row: NDArray[np.int64], values: NDArray[np.float64], count: int) -> NDArray[np.float32]:
+    """Average the values of each row, float32 ``(count,)``; NaN where a row has none."""
+    total, number = np.bincount(row, values, count), np.bincount(row, minlength=count)
+    return (total / number).astype(np.float32)
+
+
+def _official_cell(name: str, bits: str, labels: str) -> tuple[NDArray[np.uint8], list[int]]:
+    """Read a cell, verify its hash, and return its matrix, padded to 7 x 7, and its operations."""
+    names = labels.split(",")
+    n = isqrt(len(bits))
+    codes = [OPERATIONS.index(label) for label in names[1:-1]]
+    if n * n != len(bits) or n != len(names) or not 2 <= n <= VERTICES or bits.count("1") > MAX_EDGES:
+        raise ValueError(f"cell {name} is not of this space: {bits} {labels}")
+    square = np.array([int(bit) for bit in bits], dtype=np.uint8).reshape(n, n)
+    if graph_hash(square.tolist(), [-1, *codes, -2]) != name:
+        raise ValueError(f"cell {bits} {labels} has another hash than its record says ({name})")
+    return np.pad(square, (0, VERTICES - n)), codes
+
+
+def _double(raw: bytes) -> float:
+    return float(struct.unpack("<d", raw)[0])
