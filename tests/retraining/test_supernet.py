@@ -286,6 +286,12 @@ def test_training_begins_with_the_supernet_and_goes_on_with_its_checkpoint(
         assert torch.equal(again.network.state_dict()[name], value), name
 
 
+def test_recalibration_without_a_datamodule_is_refused(make_trainer: Callable[..., pl.Trainer]) -> None:
+    callback = SupernetWeights("unused", recalibration_batches=1)
+    with pytest.raises(ValueError, match="fit with one, or set it to 0"):
+        callback.on_fit_start(make_trainer(callback, 1), ImageClassifier(small_network(), 2))
+
+
 def test_networks_of_other_spaces_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = tmp_path / "ofa.pth"
     save_state(path, state)

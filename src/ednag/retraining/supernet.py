@@ -220,7 +220,9 @@ class SupernetWeights(pl.Callback):
         """Recalibrate on the device, unless a checkpoint was restored."""
         if self.recalibration_batches == 0 or trainer.ckpt_path is not None:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = getattr(trainer, "datamodule", None)
+        if data is None:
+            raise ValueError("recalibration takes its images from a datamodule; fit with one, or set it to 0 batches")
 
         def images() -> Iterator[Tensor]:
             for batch in islice(data.train_dataloader(), self.recalibration_batches):
