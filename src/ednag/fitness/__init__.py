@@ -2,7 +2,21 @@
 
 from ednag.fitness.base import Fitness
 from ednag.fitness.benchmarks import BenchmarkFitness
+from ednag.fitness.cost import Costs, LatencyTable, count_costs, measure_latency
+from ednag.fitness.nasbench101 import NASBench101Fitness
 from ednag.fitness.objectives import ConstrainedFitness, CostModel, Limits
 from ednag.fitness.zero_cost import ZeroCostFitness
 
-__all__ = ["BenchmarkFitness", "ConstrainedFitness", "CostModel", "Fitness", "Limits", "ZeroCostFitness"]
+__all__ = [
+    "BenchmarkFitness",
+    "ConstrainedFitness",
+    "CostModel",
+    "Costs",
+    "Fitness",
+    "LatencyTable",
+    "Limits",
+    "NASBench101Fitness",
+    "ZeroCostFitness",
+    "count_costs",
+    "measure_latency",
+]
