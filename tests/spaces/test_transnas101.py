@@ -223,6 +223,20 @@ def test_random_skeletons_are_uniform() -> None:
     assert abs(((count - expected) ** 2 / expected).sum() - 3255) < 5 * (2 * 3255) ** 0.5
 
 
+def test_features_say_at_which_shape_each_module_works() -> None:
+    for genes in MACRO.random(Noise([8]), 4)[0]:
+        encoder = MACRO.encoder(genes, channels=2, stem_stride=1).eval()
+        x, widths, sizes = torch.zeros(1, 2, 32, 32), [], []
+        for module in encoder.stages:
+            x = module(x)
+            widths.append(int(np.log2(x.shape[1] // 2)))
+            sizes.append(int(np.log2(32 // x.shape[2])))
+        absent = 6 - len(widths)
+        expected = widths + widths[-1:] * absent + sizes + sizes[-1:] * absent + [len(widths)]
+        assert MACRO.features(genes).tolist() == expected
+    assert MACRO.features(MACRO.random(Noise([8, 9]), 3)).shape == (2, 3, 13)
+
+
 @pytest.mark.parametrize(
     ("modules", "problem"),
     [

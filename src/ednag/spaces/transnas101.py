@@ -183,6 +183,16 @@ class TransNAS101Macro(TransNAS101):
         known = _skeletons().to(noise.device)
         return known[noise.integers(torch.tensor(len(known), device=noise.device), n)]
 
+    def features(self, genes: Tensor) -> Tensor:
+        """Doublings and halvings up to each module, and the number of modules, float32 ``(*B, 13)``.
+
+        These are the width and resolution at which each module works, which its type alone doesn't tell.
+        """
+        types = self.modules(genes)
+        doublings = ((types == 2) | (types == 4)).cumsum(-1)
+        halvings = ((types == 3) | (types == 4)).cumsum(-1)
+        return torch.cat([doublings, halvings, (types > 0).sum(-1, keepdim=True)], -1).float()
+
     def describe(self, genes: Tensor) -> str:
         """Write a skeleton as ``64-1234-basic``: the type of each module."""
         return f"64-{''.join(str(kind) for kind in self._types(genes))}-basic"
