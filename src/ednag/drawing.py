@@ -106,12 +106,13 @@ def cell_figure(cells: Mapping[str, Edges]) -> Figure:
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     extents = [_extent(placement) for placement in placements.values()]
     column = 0.45 + 0.035 * max(map(len, labels), default=0)  # inches: half of a label's box, and of a node's
-    width = column * max(right for _, _, right in extents) + 1.2
+    right = max(last for _, _, last in extents)
+    width = column * right + 1.2
     heights = [0.42 * (top - bottom) + 1.0 for bottom, top, _ in extents]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(cells), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axes, (title, placement), (bottom, top, right) in zip(panels, placements.items(), extents, strict=True):
+    for axes, (title, placement), (bottom, top, _) in zip(panels, placements.items(), extents, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
         axes.set(xlim=(-0.6 / column, right + 0.6 / column), ylim=(bottom - 0.7, top + 0.7))
         axes.axis("off")
