@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm.auto import tqdm
 
+from ednag.drawing import draw_architecture
 from ednag.figures import generation_figure
 from ednag.fitness import CostModel, Fitness, Limits
 from ednag.generation import Generation, Row
@@ -117,6 +118,9 @@ class GenerationCallback(pl.Callback):
         generation_figure(archive, generation.history, generation.fitness.name, folder / "generation.png")
         seconds = {"generation": generation.seconds, "this_session": took}
         write_json(folder / "manifest.json", manifest(list(generation.seeds), device, report.counts, seconds))
+        space, best = generation.space, torch.tensor(report.candidates[0].genes)
+        if any(space.edges(best).values()):
+            draw_architecture(space, best, folder, "best")
         report.save(folder / "report.json")
         for logger in loggers:
             if isinstance(logger, pl.loggers.WandbLogger):

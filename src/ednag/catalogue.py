@@ -118,6 +118,7 @@ CATALOGUE: tuple[DataSource, ...] = (
         size="0.2 MB as a table of four tasks",
         checksum="-",
         shape="4,096 cells x 6 genes",
+        official=("transnas-bench_v10141024.pth",),
     ),
     DataSource(
         name="transnas101_macro",
@@ -131,6 +132,7 @@ CATALOGUE: tuple[DataSource, ...] = (
         size="0.2 MB as a table of four tasks",
         checksum="-",
         shape="3,256 skeletons x 6 genes (4 to 6 modules)",
+        official=("transnas-bench_v10141024.pth",),
     ),
     DataSource(
         name="nasbench301",

@@ -66,6 +66,15 @@ def test_cell_computes_the_sum_over_its_edges() -> None:
     torch.testing.assert_close(cell(x), plain_cell([conv1, skip, None, pool, conv3, skip2], x))
 
 
+def test_edges_leave_out_what_carries_nothing() -> None:
+    cell = SPACE.parse("|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|none~1|avg_pool_3x3~2|")
+    assert SPACE.edges(cell)["cell"] == [
+        ("in", "1", "nor_conv_1x1"),
+        ("in", "2", "skip_connect"),
+        ("2", "out", "avg_pool_3x3"),
+    ]
+
+
 def test_a_cell_without_a_path_gives_the_same_logits_for_every_image() -> None:
     network = SPACE.build(SPACE.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"), 10, channels=4, cells=1)
     logits = network.eval()(torch.randn(3, 3, 16, 16))

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ednag.catalogue import DOWNLOADS, entry
+from ednag.fitness.transnas_importer import read_transnas_macro, read_transnas_micro
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 from ednag.storage import atomic_write
 
@@ -156,8 +157,9 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
     """Convert the official files of a benchmark into the table that EDNAG reads.
 
     Args:
-        name: the benchmark, as ``ednag data list`` calls it; ``nasbench201`` can be imported.
-        source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple.
+        name: the benchmark, as ``ednag data list`` calls it: ``nasbench201``, ``transnas101_micro``, ``transnas101_macro``.
+        source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple, for transnas101 the
+            file transnas-bench_v10141024.pth.
         output: where to write the table; by default data/downloads/NAME.npz below the current folder.
 
     Returns:
@@ -173,7 +175,7 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
         raise ValueError(f"{name} has no importer; these have one: {', '.join(IMPORTERS)}")
     read, size = IMPORTERS[name]
     arrays = read(Path(source).expanduser())
-    rows = len(arrays["ops"])
+    rows = len(arrays["ops"] if "ops" in arrays else arrays["genes"])
     if rows != size:
         raise ValueError(f"{source} lists {rows} architectures, {name} has {size}: it is not the complete benchmark")
     path = Path(output).expanduser() if output else DOWNLOADS / f"{name}.npz"
@@ -184,6 +186,8 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
 
 IMPORTERS: dict[str, tuple[Callable[[Path], Arrays], int]] = {
     "nasbench201": (read_nats_topology, NASBench201().size),
+    "transnas101_micro": (read_transnas_micro, 4096),
+    "transnas101_macro": (read_transnas_macro, 3256),
 }
 """For each benchmark: its reader, and how many architectures a complete source has."""
 

@@ -158,6 +158,17 @@ class SearchSpace(ABC):
         """
         return torch.zeros((*genes.shape[:-1], 0), device=genes.device)
 
+    def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
+        """Describe the graphs of one architecture for a drawing; none by default.
+
+        Args:
+            genes: int64 ``(L,)``.
+
+        Returns:
+            ``(source, target, label)`` of the edges of each cell, by the cell's title.
+        """
+        return {}
+
     @abstractmethod
     def identity(self, genes: Tensor) -> Tensor:
         """Return a number that two architectures share exactly if they compute the same function class.

@@ -43,6 +43,12 @@ class NASBench201(SearchSpace):
         """Paths of the cell, zeros and ones, float32 ``(*B, 70)``; see :func:`ednag.spaces.paths.path_features`."""
         return _paths().to(genes.device)[self.code(genes)]
 
+    def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
+        """Edges of the cell that carry an operation, see :meth:`SearchSpace.edges`."""
+        names = ("in", "1", "2", "out")
+        carried = zip(self.check(genes).tolist(), EDGES, strict=True)
+        return {"cell": [(names[a], names[b], OPERATIONS[gene]) for gene, (a, b) in carried if OPERATIONS[gene] != "none"]}
+
     def describe(self, genes: Tensor) -> str:
         """Write a cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
         edges = [
