@@ -105,6 +105,7 @@ CATALOGUE: tuple[DataSource, ...] = (
         checksum="sha256 3d64db8180fb1b0207212f9032205064312b6907a3bbc81eabea10db2f5c7e9c (full), "
         "4c39c3936e36a85269881d659e44e61a245babcb72cb374eacacf75d0e5f4fd1 (108 epochs only)",
         shape="423,624 cells of at most 7 vertices and 9 edges; cifar10",
+        official=("nasbench_full.tfrecord", "nasbench_only108.tfrecord"),
     ),
     DataSource(
         name="transnas101_micro",

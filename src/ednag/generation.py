@@ -158,6 +158,7 @@ class Generation:
             "lookups": int(archive.lookups.sum()),
             "distinct_evaluations": int(archive.count.sum()),
             "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
+            "unknown": self.fitness.unknown,
             "valid_rate": _mean([row["valid"] for row in self.history]),
             "unique_rate": _mean([row["unique"] for row in self.history]),
             "novel_rate": _mean([row["novel"] for row in self.history[1:]]),

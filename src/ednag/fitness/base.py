@@ -24,6 +24,9 @@ class Fitness(ABC):
         generating: whether generation is under way; :meth:`reveal` is refused then.
     """
 
+    unknown: int = 0
+    """Architectures asked for that a partial table does not know (they score ``-inf``)."""
+
     name: str = "fitness"
     """What the scores are, as in reports and on axes."""
 

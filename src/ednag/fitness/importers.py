@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ednag.catalogue import DOWNLOADS, entry
+from ednag.fitness.nasbench101 import import_nasbench101
 from ednag.fitness.transnas_importer import read_transnas_macro, read_transnas_micro
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 from ednag.storage import atomic_write
@@ -157,9 +158,10 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
     """Convert the official files of a benchmark into the table that EDNAG reads.
 
     Args:
-        name: the benchmark, as ``ednag data list`` calls it: ``nasbench201``, ``transnas101_micro``, ``transnas101_macro``.
-        source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple, for transnas101 the
-            file transnas-bench_v10141024.pth.
+        name: the benchmark, as ``ednag data list`` calls it: ``nasbench101``, ``nasbench201``,
+            ``transnas101_micro`` or ``transnas101_macro``.
+        source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple, for nasbench101
+            a file nasbench_full.tfrecord or nasbench_only108.tfrecord, for transnas101 transnas-bench_v10141024.pth.
         output: where to write the table; by default data/downloads/NAME.npz below the current folder.
 
     Returns:
@@ -170,9 +172,11 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
         ValueError: if the benchmark has no importer, or the source is damaged, incomplete or not the official
             format. Nothing is written then.
     """
+    if name == "nasbench101":
+        return import_nasbench101(source, output or DOWNLOADS / "nasbench101.npz")
     if name not in IMPORTERS:
         entry(name)  # an unknown name has its own message
-        raise ValueError(f"{name} has no importer; these have one: {', '.join(IMPORTERS)}")
+        raise ValueError(f"{name} has no importer; these have one: nasbench101, {', '.join(IMPORTERS)}")
     read, size = IMPORTERS[name]
     arrays = read(Path(source).expanduser())
     rows = len(arrays["ops"] if "ops" in arrays else arrays["genes"])
