@@ -9,6 +9,10 @@ from ednag.report import Report
 from ednag.retraining.results import Summary
 
 
+WIDEST = 100
+"""Longer texts are cut in tables; reports hold them whole."""
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Lay out a table in columns; numbers to the right.
 
@@ -48,7 +52,8 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
+        text = str(value)
+        return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."
     return f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1000 else f"{value:.4g}"
 
 

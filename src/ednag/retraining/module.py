@@ -127,6 +127,12 @@ class ImageClassifier(pl.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        """Tell a network that changes with training, as by drop-path, how far it is."""
+        advance = getattr(self.network, "set_progress", None)
+        if callable(advance):
+            advance(self.current_epoch / self.recipe.epochs)
+
     def on_train_epoch_end(self) -> None:
         """Look at the losses of the epoch's last steps, which no check has seen."""
         self._refuse_failure()
