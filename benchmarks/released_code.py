@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     chunks = [list(range(i, min(i + options.chunk, options.runs))) for i in range(0, options.runs, options.chunk)]
-    print(f"{'':<20}{'mean':>8}{'sd':>7}{'optimum':>9}{'classes':>9}{'cells':>7}{'look-ups':>10}{'ms/run':>8}{'runs':>6}")
+    print(
+        f"{'':<20}{'mean':>8}{'sd':>7}{'optimum':>9}{'classes':>9}{'cells':>7}{'look-ups':>10}{'ms/run':>8}{'runs':>6}"
+    )
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         pool.map(functools.partial(chunk, "cifar10"), [[0]] * options.processes, chunksize=1)  # start and import first
         for dataset, reference in MEASURED.items():
@@ -64,7 +66,9 @@ def main() -> None:
                 f"{lookups:10.0f}{ms:8.1f}{options.runs:6}"
             )
             mean, sd, rate, distinct, looked, slow, runs = reference
-            print(f"{dataset + ', program':<20}{mean:8.3f}{sd:7.3f}{rate:9.3f}{distinct:9}{'':>7}{looked:10}{slow:8}{runs:6}")
+            print(
+                f"{dataset + ', program':<20}{mean:8.3f}{sd:7.3f}{rate:9.3f}{distinct:9}{'':>7}{looked:10}{slow:8}{runs:6}"
+            )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_rows_agree_with_plain_counting(compared: tuple[Comparison, Path, list[d
 
 
 def test_files_tell_the_same(compared: tuple[Comparison, Path, list[dict]]) -> None:
-    comparison, folder, rows = compared
+    _, folder, rows = compared
     assert json.loads((folder / "comparison.json").read_text())["rows"] == rows
     lines = list(csv.DictReader((folder / "curves.csv").open()))
     assert len(lines) == 2 * 60
@@ -103,5 +103,5 @@ def test_what_is_done_is_not_run_again(compared: tuple[Comparison, Path, list[di
 def test_bad_arguments_are_refused(change: dict, compared: tuple[Comparison, Path, list[dict]]) -> None:
     made = compared[0]
     options = {"samplers": made.samplers, "seeds": range(2), "evaluations": 5, **change}
-    with pytest.raises(ValueError, match="got|at least one"):
+    with pytest.raises(ValueError, match=r"got|at least one"):
         Comparison(made.space, made.fitness, **options)

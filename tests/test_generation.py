@@ -95,7 +95,11 @@ def test_the_estimate_scores_a_few_and_multiplies() -> None:
 
 def test_generate_through_the_trainer(tmp_path: Path) -> None:
     trainer = Trainer(
-        default_root_dir=tmp_path, logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False
+        default_root_dir=tmp_path,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     report = trainer.generate(
         space=NASBench201(), fitness=Convolutions(), sampler=RegularisedEvolution(), runs=3, evaluations=50

@@ -8,7 +8,6 @@ from typing import Any
 from ednag.report import Report
 from ednag.retraining.results import Summary
 
-
 WIDEST = 100
 """Longer texts are cut in tables; reports hold them whole."""
 

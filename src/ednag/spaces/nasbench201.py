@@ -47,7 +47,9 @@ class NASBench201(SearchSpace):
         """Edges of the cell that carry an operation, see :meth:`SearchSpace.edges`."""
         names = ("in", "1", "2", "out")
         carried = zip(self.check(genes).tolist(), EDGES, strict=True)
-        return {"cell": [(names[a], names[b], OPERATIONS[gene]) for gene, (a, b) in carried if OPERATIONS[gene] != "none"]}
+        return {
+            "cell": [(names[a], names[b], OPERATIONS[gene]) for gene, (a, b) in carried if OPERATIONS[gene] != "none"]
+        }
 
     def describe(self, genes: Tensor) -> str:
         """Write a cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
