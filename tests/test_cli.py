@@ -177,6 +177,13 @@ def test_a_run_directory_is_never_reused(proxy_run: Path, capsys: pytest.Capture
     assert "already holds a run" in capsys.readouterr().err
 
 
+def test_a_directory_whose_run_never_began_can_be_used(tmp_path: Path) -> None:
+    run = ["--run_dir", str(tmp_path / "run")]
+    ednag(*PROXY, "--data", "null", *run, ok=False)
+    ednag(*PROXY, "--evaluations", "3", *run)
+    assert (tmp_path / "run" / "report.json").exists()
+
+
 @pytest.mark.parametrize("content", ["{}", "not json", '{"version": 99, "candidates": []}'])
 def test_a_report_that_is_none_is_refused(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "report.json").write_text(content)

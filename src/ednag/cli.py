@@ -139,7 +139,8 @@ def claim_directory(folder: Path) -> None:
         folder.chmod(0o755)
     except OSError as error:
         raise ValueError(f"can't write into {folder} ({error.strerror}); choose another --run_dir") from None
-    if (folder / "config.yaml").exists():
+    # A config and logs alone are of a run that failed before it began.
+    if {path.name for path in folder.iterdir()} - {"config.yaml", "logs", "wandb"}:
         raise ValueError(
             f"{folder} already holds a run; continue it with --resume {folder}, or choose another --run_dir"
         )
