@@ -203,6 +203,8 @@ def test_presets_and_resume_become_configs(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("runs: 1\n")
     out = expand(["generate", "--preset", "paper", "--runs", "2"])
     assert out[:2] == ["generate", "--config"]
+    late = expand(["generate", "--preset", "paper", "--config", "x.yaml", "--runs", "2"])
+    assert late == ["generate", "--config", "x.yaml", *out[1:]]  # a preset wins over configurations
     assert yaml.safe_load(Path(out[2]).read_text())["sampler"]["class_path"].endswith("EvolutionaryDiffusion")
     assert expand(["generate", f"--resume={tmp_path}"]) == [
         "generate", "--config", str(tmp_path / "config.yaml"), "--resume", str(tmp_path),

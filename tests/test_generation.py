@@ -77,7 +77,8 @@ def test_test_metrics_are_sealed_while_generating(tmp_path: Path) -> None:
 
 def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:
     generation().run(tmp_path)
-    for options in ({"seeds": (1,)}, {"evaluations": 41}):
+    others = ({"seeds": (1,)}, {"evaluations": 41}, {"sampler": RandomSearch(3)}, {"limits": Limits(max_params=1e6)})
+    for options in others:
         with pytest.raises(ValueError, match="the saved state is of"):
             generation(**options).run(tmp_path)
 

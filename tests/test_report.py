@@ -27,6 +27,7 @@ def test_a_report_survives_the_disk(tmp_path: Path) -> None:
         ({"version": 0}, "version 0"),
         ({"surprise": 1}, "damaged"),
         ({"candidates": [{"genes": []}]}, "damaged"),
+        ({"candidates": [7]}, "damaged"),
     ],
 )
 def test_other_reports_are_refused(change: dict, words: str, tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_other_reports_are_refused(change: dict, words: str, tmp_path: Path) -> 
         Report.load(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["no.such.module.Space", "ednag.spaces.Nothing", "builtins.dict", ""])
+@pytest.mark.parametrize("path", ["no.such.module.Space", "ednag.spaces.Nothing", "os.abort", ""])
 def test_a_space_that_can_not_be_made_is_named(path: str) -> None:
     broken = Report({"class_path": path, "init_args": {}}, "f", [])
     with pytest.raises(ValueError, match="search space"):

@@ -87,6 +87,7 @@ class GenerationCallback(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Generate with what has just been trained."""
+        (Path(trainer.default_root_dir) / "state.pt").unlink(missing_ok=True)  # of a generation with other weights
         with torch.inference_mode():
             self.run(trainer, pl_module.device)
 

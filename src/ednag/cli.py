@@ -15,6 +15,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import ednag.fitness
@@ -63,6 +64,7 @@ class EDNAGCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As Lightning's, but with a model and data only where the verb needs them."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({"trainer.devices": 1})  # several would each generate the same
         parser.set_defaults({"trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "."}}})
         parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True, required=False)
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
@@ -124,7 +126,9 @@ def new_run_dir(verb: str) -> Path:
     """Name a directory that no other run has: ``runs/VERB-TIME-xxxxxxxx``."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     Path("runs").mkdir(exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{verb}-{stamp}-", dir="runs"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{verb}-{stamp}-", dir="runs"))
+    folder.chmod(0o755)  # mkdtemp's own is private
+    return folder
 
 
 def claim_directory(folder: Path) -> None:
@@ -136,7 +140,6 @@ def claim_directory(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        folder.chmod(0o755)
     except OSError as error:
         raise ValueError(f"can't write into {folder} ({error.strerror}); choose another --run_dir") from None
     # A config and logs alone are of a run that failed before it began.
@@ -170,6 +173,7 @@ def expand(args: list[str]) -> list[str]:
         ValueError: for an unknown preset, or a directory without a run.
     """
     out: list[str] = []
+    presets: list[str] = []
     rest = iter(args)
     for word in rest:
         if word == "--dry_run":
@@ -181,13 +185,15 @@ def expand(args: list[str]) -> list[str]:
             continue
         value = value if equals else next(rest, "")
         if name == "--preset":
-            out += ["--config", str(preset_path(value))]
+            presets += ["--config", str(preset_path(value))]
         else:
             config = Path(value) / "config.yaml"
             if not config.exists():
                 raise ValueError(f"{value!r} holds no run to resume: there is no {config}")
             out[1:1] = ["--config", str(config)]
             out += ["--resume", value]
+    last = max((place + 1 for place, word in enumerate(out) if word == "--config"), default=0)
+    out[last + 1 : last + 1] = presets  # after the configurations, before what overrides them
     return out
 
 
@@ -239,7 +245,7 @@ def main(args: list[str] | None = None) -> int:
             expanded = expand(args)
             sys.argv[1:] = expanded  # LightningCLI reads and warns about both
             EDNAGCLI(None)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError, MisconfigurationException) as error:
         if os.environ.get("EDNAG_DEBUG"):
             raise
         sys.stderr.write(f"ednag: error: {error}\n(EDNAG_DEBUG=1 shows where)\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import html
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,10 +115,11 @@ class Comparison:
         parts: list[Outcome] = []
         for first in range(0, len(self.seeds), self.together):
             seeds = self.seeds[first : first + self.together]
-            generation = Generation(self.space, self.fitness, self.samplers[name], seeds, self.evaluations)
+            fitness = copy.deepcopy(self.fitness)  # no sampler profits from what another has paid for
+            generation = Generation(self.space, fitness, self.samplers[name], seeds, self.evaluations)
             generation.setup(data, device)
             archive = generation.run(folder / f"{seeds[0]}").archive
-            parts.append(self._outcome(name, archive, generation.seconds))
+            parts.append(self._outcome(name, fitness, archive, generation.seconds))
             if observe is not None:
                 observe(name, len(seeds))
         return Outcome(
@@ -129,22 +132,22 @@ class Comparison:
             seconds=sum(part.seconds for part in parts),
         )
 
-    def _outcome(self, name: str, archive: Archive, seconds: float) -> Outcome:
+    def _outcome(self, name: str, fitness: Fitness, archive: Archive, seconds: float) -> Outcome:
         best = archive.fitness.argmax(1)
         chosen = archive.genes.gather(1, best[:, None, None].expand(-1, 1, archive.genes.shape[-1])).squeeze(1)
         return Outcome(
             name=name,
             best=best_so_far(archive, self.evaluations).cpu(),
-            first_hit=self._first_hit(archive).cpu(),
-            selected={key: value.cpu() for key, value in self.fitness.reveal(chosen).items()},
+            first_hit=self._first_hit(fitness, archive).cpu(),
+            selected={key: value.cpu() for key, value in fitness.reveal(chosen).items()},
             evaluations=archive.count.cpu(),
             lookups=archive.lookups.cpu(),
             seconds=seconds,
         )
 
-    def _first_hit(self, archive: Archive) -> Tensor:
+    def _first_hit(self, fitness: Fitness, archive: Archive) -> Tensor:
         """Place of the optimum in each run's archive, from 1."""
-        optimum = self.fitness.optimum_keys()
+        optimum = fitness.optimum_keys()
         if optimum is None:
             return torch.full((len(archive.count),), torch.nan, dtype=torch.float64)
         keys = self.space.identity(archive.genes)
@@ -161,7 +164,8 @@ class Comparison:
         """
         known = self.fitness.optimum
         target = known if known is not None else max(float(outcome.best.max()) for outcome in outcomes)
-        areas = [mean_regret(outcome, target) for outcome in outcomes]
+        worst = min((float(o.best[feasible(o.best)].min()) for o in outcomes if feasible(o.best).any()), default=target)
+        areas = [mean_regret(outcome, target, worst) for outcome in outcomes]
         p_values = holm([signed_rank(areas[0], area) for area in areas[1:]])
         return [
             self._row(outcome, target, float(area.mean()), p_value)
@@ -184,7 +188,10 @@ class Comparison:
         row["lookups"] = float(outcome.lookups.double().mean())
         row["ms_a_run"] = outcome.seconds / runs * 1000
         row["p_value"] = p_value
-        return row
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
 
     def save(self, folder: Path, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         """Write the comparison as JSON, CSV, PNG, SVG and HTML, each atomically; return the rows."""
@@ -200,10 +207,9 @@ class Comparison:
         return rows
 
 
-def mean_regret(outcome: Outcome, target: float) -> Tensor:
-    """Regret of each run, averaged over its evaluations, ``(R,)``; failures count as the run's worst success."""
+def mean_regret(outcome: Outcome, target: float, worst: float) -> Tensor:
+    """Regret of each run, averaged over its evaluations, ``(R,)``; failures count as the ``worst`` success of all."""
     best = outcome.best
-    worst = best.where(feasible(best), torch.inf).amin()
     return (target - best.where(feasible(best), worst)).mean(1)
 
 

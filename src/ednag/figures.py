@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,8 @@ def comparison_figure(curves: Sequence[Curve], fitness: str, paths: Sequence[Pat
     )
     right.set(xlabel="distinct architectures evaluated", ylabel="best so far, median and middle half")
     settled = [curve.quartile_1[len(curve.quartile_1) // 5] for curve in curves]
-    top = max(curve.quartile_3[-1] for curve in curves)
-    low = min(settled)
+    low = min(filter(math.isfinite, settled), default=0.0)
+    top = max((curve.quartile_3[-1] for curve in curves if math.isfinite(curve.quartile_3[-1])), default=0.0)
     if low < top:
         right.set_ylim(low - 0.05 * (top - low), top + 0.08 * (top - low))
     right.legend(loc="lower right", frameon=False, fontsize="small")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from ednag.fitness import ConstrainedFitness, CostModel, Fitness, Limits
 from ednag.metrics import unique_rate
-from ednag.population import Archive, Noise, feasible
+from ednag.population import Archive, Noise, feasible, first_occurrence
 from ednag.report import Candidate, Report
 from ednag.samplers import Sampler, State
 from ednag.spaces import SearchSpace
@@ -59,6 +62,10 @@ class Generation:
             raise ValueError(
                 f"{name} has no last step of its own; say how many evaluations it may spend: --evaluations"
             )
+        self.plan = fingerprint(self.space, self.fitness, self.sampler, self.limits, self.cost_model)
+        if self.limits.any:  # isomorphic architectures can differ in cost, so each is looked at by itself
+            self.sampler = copy.copy(self.sampler)
+            self.sampler.distinct = "genes"
         self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
         self.score: Fitness = self.constrained if self.limits.any else self.fitness
         self.history: list[Row] = []
@@ -157,6 +164,7 @@ class Generation:
             "runs": len(self.seeds),
             "lookups": int(archive.lookups.sum()),
             "distinct_evaluations": int(archive.count.sum()),
+            "feasible_evaluations": int((feasible(archive.fitness) & archive.filled).sum()),
             "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
             "unknown": self.fitness.unknown,
             "valid_rate": _mean([row["valid"] for row in self.history]),
@@ -187,7 +195,8 @@ class Generation:
     def _state_dict(self, state: State) -> dict[str, Any]:
         return {
             "state": state.state_dict(),
-            "fitness": self.score.state_dict(),
+            "fitness": self.constrained.state_dict(),
+            "plan": self.plan,
             "history": self.history,
             "seconds": self.seconds,
             "evaluations": self.evaluations,
@@ -201,8 +210,13 @@ class Generation:
                 f"got {len(self.seeds)} runs from seed {self.seeds[0]} with evaluations={self.evaluations}. "
                 "Resume with the run's own config, or start a new run"
             )
+        if saved["plan"] != self.plan:
+            raise ValueError(
+                "the saved state is of another space, fitness, sampler or limits; resume with the run's own config, "
+                "or start a new run"
+            )
         self.history, self.seconds = saved["history"], saved["seconds"]
-        self.score.load_state_dict(saved["fitness"])
+        self.constrained.load_state_dict(saved["fitness"])
         return self.sampler.resume(self.space, saved["state"], self.device)
 
 
@@ -216,11 +230,14 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
     """
     generation.setup(data, device)
     space, sampler = generation.space, generation.sampler
-    genes = space.random(Noise([0], device), 3)
-    generation.score(genes[:, :1], space.valid(genes[:, :1]))  # pays for what is prepared once
+    genes = space.random(Noise([0], device), 256)[0]
+    genes = genes[space.valid(genes)]
+    genes = genes[first_occurrence(space.identity(genes))][:3]
+    asked = torch.ones(len(genes), dtype=torch.bool, device=device)
+    generation.fitness(genes[:1], asked[:1])  # pays for what is prepared once
     begun = time.perf_counter()
-    generation.score(genes[:, 1:], space.valid(genes[:, 1:]))
-    each = (time.perf_counter() - begun) / 2
+    generation.fitness(genes[1:], asked[1:])
+    each = (time.perf_counter() - begun) / max(len(genes) - 1, 1)
     runs = len(generation.seeds)
     if generation.evaluations is None:
         _, asked = sampler.ask(sampler.round(sampler.init(space, [0], device), _indifferent)[0])
@@ -243,6 +260,32 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
 def _indifferent(genes: Tensor, valid: Tensor) -> Tensor:
     """Score every valid architecture the same."""
     return torch.zeros(valid.shape, dtype=torch.float64, device=genes.device).where(valid, -torch.inf)
+
+
+PROGRESS = {"space", "device", "lookups", "evaluations", "generating", "unknown"}
+"""Attributes of a fitness or a sampler that change with use, and are no settings."""
+
+
+def fingerprint(*parts: object) -> str:
+    """Digest of what a run is made of: classes and their plain settings, however deeply nested."""
+    return hashlib.sha256(json.dumps([settings(part) for part in parts], sort_keys=True).encode()).hexdigest()
+
+
+def settings(value: object) -> Any:
+    """Write an object's plain public attributes as JSON; tensors and what an object computes privately are left out."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple, range)):
+        return [settings(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): settings(item) for name, item in value.items()}
+    public = {
+        name: item
+        for name, item in getattr(value, "__dict__", {}).items()
+        if not name.startswith("_") and name not in PROGRESS
+    }
+    plain = {name: settings(item) for name, item in public.items() if not isinstance(item, Tensor)}
+    return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **plain}
 
 
 def describe_object(value: object) -> dict[str, Any]:

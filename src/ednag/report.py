@@ -85,7 +85,7 @@ class Report:
             )
         try:
             return cls(**{**content, "candidates": [Candidate(**row) for row in content["candidates"]]})
-        except TypeError as error:
+        except (TypeError, KeyError) as error:
             raise ValueError(f"{path} is a damaged report ({error})") from None
 
     def load_space(self) -> SearchSpace:
@@ -94,13 +94,15 @@ class Report:
         Raises:
             ValueError: if it can't be imported, or is no search space.
         """
+        if not isinstance(self.space, dict):
+            raise ValueError(f"the report names no search space: {self.space!r}")
         path = str(self.space.get("class_path", ""))
         module, _, name = path.rpartition(".")
         try:
             kind = getattr(importlib.import_module(module), name)
-            space = kind(**self.space.get("init_args", {}))
+            if not (isinstance(kind, type) and issubclass(kind, SearchSpace)):
+                raise ValueError("not a search space")  # and it is not called
+            space: SearchSpace = kind(**self.space.get("init_args", {}))
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"the search space {path!r} can't be made ({error}); is its package installed?") from None
-        if not isinstance(space, SearchSpace):
-            raise ValueError(f"{path!r} is not a search space")
         return space

@@ -136,7 +136,9 @@ class CostModel:
 
 
 class ConstrainedFitness(Fitness):
-    """Another fitness under limits: violators rank below every feasible architecture and are not paid for.
+    """Another fitness under limits: violators rank below every feasible architecture and are never scored.
+
+    A sampler's budget counts them all the same: it is what was looked at.
 
     A violator's fitness is ``INFEASIBLE * (1 + violation)``, so that among violators less violation ranks higher.
     Costs are those of the very network that would be built: isomorphic architectures can differ in layers that
