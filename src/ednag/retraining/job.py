@@ -247,6 +247,8 @@ def _job(
             "num_classes": task.num_classes,
             "in_channels": task.in_channels,
             "image_size": list(task.image_size),
+            "root": str(getattr(data, "root", "")),
+            "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {},
         },
     }
 
