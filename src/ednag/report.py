@@ -100,9 +100,10 @@ class Report:
         module, _, name = path.rpartition(".")
         try:
             kind = getattr(importlib.import_module(module), name)
-            if not (isinstance(kind, type) and issubclass(kind, SearchSpace)):
-                raise ValueError("not a search space")  # and it is not called
-            space: SearchSpace = kind(**self.space.get("init_args", {}))
+            known = isinstance(kind, type) and issubclass(kind, SearchSpace)  # nothing else is ever called
+            space = kind(**self.space.get("init_args", {})) if known else None
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"the search space {path!r} can't be made ({error}); is its package installed?") from None
+        if not isinstance(space, SearchSpace):
+            raise ValueError(f"{path!r} is not a search space")
         return space
