@@ -239,8 +239,8 @@ def main(args: list[str] | None = None) -> int:
         if args[:1] and args[0] in PLAIN_VERBS:
             component: Callable[..., Any] | dict[str, Any] = PLAIN_VERBS[args[0]]
             result = auto_cli(component, args=args[1:], as_positional=True)
-            if result is not None:
-                say(result)
+            for written in result or ():
+                say(written)
         else:
             expanded = expand(args)
             sys.argv[1:] = expanded  # LightningCLI reads and warns about both

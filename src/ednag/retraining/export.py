@@ -47,6 +47,10 @@ class Exported:
     path: Path
     error: float
 
+    def __str__(self) -> str:
+        """Say what was written and how well it agrees."""
+        return f"{self.format}: {self.path} (differs by at most {self.error:.1e} on random images)"
+
 
 def load(path: str | Path) -> nn.Module:
     """Return a trained network, in eval mode, on the CPU.
