@@ -11,6 +11,7 @@ import torch
 
 from ednag.drawing import cell_figure, draw_architecture, draw_cells, place
 from ednag.population import Noise
+from ednag.spaces.base import SearchSpace
 from ednag.spaces.darts import DARTS
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 
@@ -100,7 +101,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None
 
 def test_a_space_without_cells_is_refused(tmp_path: Path) -> None:
     class Plain(NASBench201):
-        edges = None
+        edges = SearchSpace.edges
 
     with pytest.raises(ValueError, match="nasbench201 can't be drawn"):
         draw_architecture(Plain(), torch.zeros(6, dtype=torch.int64), tmp_path)

@@ -107,6 +107,7 @@ def test_generate_through_the_trainer(tmp_path: Path) -> None:
     )
     assert isinstance(report, Report)
     assert Report.load(tmp_path) == report
+    assert not any(isinstance(callback, GenerationCallback) for callback in trainer.callbacks)
 
 
 def test_the_callback_generates_when_a_fit_has_ended(tmp_path: Path) -> None:

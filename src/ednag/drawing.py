@@ -60,8 +60,7 @@ def draw_architecture(space: SearchSpace, genes: Tensor, folder: Path, stem: str
     Raises:
         ValueError: if the space offers no edges.
     """
-    edges = getattr(space, "edges", None)
-    cells = edges(genes) if callable(edges) else {}
+    cells = space.edges(genes)
     if not cells:
         raise ValueError(f"{space.name} can't be drawn: it offers no cells through a method edges(genes)")
     return draw_cells(cells, [Path(folder) / f"{stem}.png", Path(folder) / f"{stem}.svg"])

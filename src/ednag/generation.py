@@ -67,7 +67,6 @@ class Generation:
             self.sampler = copy.copy(self.sampler)
             self.sampler.distinct = "genes"
         self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
-        self.score: Fitness = self.constrained if self.limits.any else self.fitness
         self.history: list[Row] = []
         self.seconds = 0.0
 
@@ -101,13 +100,13 @@ class Generation:
                 save_state(path, self._state_dict(state))
                 saved = time.perf_counter()
 
-        self.score.generating = True
+        self.constrained.generating = True
         try:
             state = self.sampler.sample(
-                self.space, self.score, self.seeds, self.evaluations, self.device, state, after_round
+                self.space, self.constrained, self.seeds, self.evaluations, self.device, state, after_round
             )
         finally:
-            self.score.generating = False
+            self.constrained.generating = False
         save_state(path, self._state_dict(state))
         return state
 
@@ -184,8 +183,8 @@ class Generation:
             "step": state.step,
             "evaluations": evaluations,
             "lookups": float(archive.lookups.double().mean()),
-            "best": _finite_mean(best),
-            "mean": _finite_mean(values[ok]),
+            "best": _feasible_mean(best),
+            "mean": _feasible_mean(values),
             "valid": float(valid.double().mean()),
             "feasible": float(ok.double().mean()),
             "unique": float(unique_rate(self.space.code(genes.where(valid[..., None], 0))).mean()),
@@ -301,6 +300,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
 
 
-def _finite_mean(values: Tensor) -> float:
+def _feasible_mean(values: Tensor) -> float:
     """Mean of the feasible values; NaN where there is none."""
     return float(values[feasible(values)].mean())

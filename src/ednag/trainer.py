@@ -101,7 +101,10 @@ class Trainer(pl.Trainer):
             return estimate(callback.generation, datamodule, self.strategy.root_device)
         self.callbacks.append(callback)
         seeds: DataLoader[int] = DataLoader(list(callback.generation.seeds), batch_size=runs)  # type: ignore[arg-type]
-        self.predict(Seeds(), seeds, return_predictions=False)
+        try:
+            self.predict(Seeds(), seeds, return_predictions=False)
+        finally:
+            self.callbacks.remove(callback)  # another call, or a fit, must not generate this again
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         return callback.report
