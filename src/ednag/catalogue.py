@@ -18,7 +18,7 @@ DOWNLOADS = Path("data/downloads")
 """Where imported tables are put by default, below the current folder; git ignores it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataSource:
     """One entry of the catalogue.
 
@@ -46,7 +46,7 @@ class DataSource:
     citation: str
     licence: str
     size: str
-    checksum: str
+    checksum: str = "-"
     shape: str
     official: tuple[str, ...] = ()
 
@@ -89,7 +89,6 @@ CATALOGUE: tuple[DataSource, ...] = (
         citation="Lee, Lee, Chong & Hwang, NeurIPS 2021",
         licence="MIT",
         size="1.3 MB as a table",
-        checksum="-",
         shape="15,625 cells x 27 devices, milliseconds",
     ),
     DataSource(
@@ -117,7 +116,6 @@ CATALOGUE: tuple[DataSource, ...] = (
         citation="Duan, Chen, Xu, Chen, Liang, Zhang & Li, CVPR 2021",
         licence="MIT",
         size="0.2 MB as a table of four tasks",
-        checksum="-",
         shape="4,096 cells x 6 genes",
         official=("transnas-bench_v10141024.pth",),
     ),
@@ -131,22 +129,34 @@ CATALOGUE: tuple[DataSource, ...] = (
         citation="Duan, Chen, Xu, Chen, Liang, Zhang & Li, CVPR 2021",
         licence="MIT",
         size="0.2 MB as a table of four tasks",
-        checksum="-",
         shape="3,256 skeletons x 6 genes (4 to 6 modules)",
         official=("transnas-bench_v10141024.pth",),
     ),
     DataSource(
         name="nasbench301",
         kind="benchmark",
-        title="NAS-Bench-301: surrogate models of the DARTS space",
-        files=("nasbench301",),
-        source="the archives of surrogate models that the project's README links to",
+        title="NAS-Bench-301: surrogate models of the DARTS space (ensembles of boosted trees)",
+        files=("nasbench301.npz",),
+        source="the archives of models that the project's README links to, v1.0 or v0.9; the ensemble xgb_v1.0",
         home="https://github.com/automl/nasbench301",
         citation="Zela, Siems, Zimmer, Lukasik, Keuper & Hutter, ICLR 2022",
         licence="see the project's LICENSE",
         size="see the project's page",
-        checksum="-",
-        shape="a regressor over DARTS genotypes (two cells); cifar10",
+        shape="56 features -> validation accuracy; cifar10",
+        official=("xgb_v1.0", "nb_models_1.0", "nb_models", "xgb_v0.9", "nb_models_0.9"),
+    ),
+    DataSource(
+        name="zc_nasbench301",
+        kind="benchmark",
+        title="NAS-Bench-Suite-Zero, DARTS space: validation accuracy and 13 zero-cost proxies",
+        files=("zc_nasbench301.npz",),
+        source="the download script of NASLib's branch zerocost: zc_nasbench301.json",
+        home="https://github.com/automl/NASLib/tree/zerocost",
+        citation="Krishnakumar, White, Zela, Tu, Safari & Hutter, NeurIPS 2022",
+        licence="Apache-2.0",
+        size="see the project's page",
+        shape="genotypes x 22 genes; cifar10 and others",
+        official=("zc_nasbench301.json",),
     ),
     DataSource(
         name="ofa_mobilenetv3",
@@ -158,7 +168,6 @@ CATALOGUE: tuple[DataSource, ...] = (
         citation="Cai, Gan, Wang, Zhang & Han, ICLR 2020",
         licence="Apache-2.0 (DyNAS-T), MIT (HELP); weights: see the project's LICENSE",
         size="0.3 MB as a table",
-        checksum="-",
         shape="2,162 measured sub-networks; 5,000 sub-networks x 12 latencies; ImageNet",
     ),
     DataSource(
@@ -197,7 +206,6 @@ CATALOGUE: tuple[DataSource, ...] = (
         citation="Alpaydin & Kaynak, UCI Machine Learning Repository, 1998",
         licence="CC BY 4.0",
         size="0.1 MB",
-        checksum="-",
         shape="1,797 images, 8 x 8 x 1, 10 classes",
     ),
     DataSource(
@@ -223,7 +231,6 @@ CATALOGUE: tuple[DataSource, ...] = (
         citation="Deng, Dong, Socher, Li, Li & Fei-Fei, CVPR 2009 (ImageNet)",
         licence="that of your images",
         size="any",
-        checksum="-",
         shape="any number, size and classes",
     ),
 )

@@ -4,6 +4,7 @@ from ednag.fitness.base import Fitness
 from ednag.fitness.benchmarks import BenchmarkFitness
 from ednag.fitness.cost import Costs, LatencyTable, count_costs, measure_latency
 from ednag.fitness.nasbench101 import NASBench101Fitness
+from ednag.fitness.nasbench301 import NASBench301Fitness, NASBench301TableFitness
 from ednag.fitness.objectives import ConstrainedFitness, CostModel, Limits
 from ednag.fitness.zero_cost import ZeroCostFitness
 
@@ -16,6 +17,8 @@ __all__ = [
     "LatencyTable",
     "Limits",
     "NASBench101Fitness",
+    "NASBench301Fitness",
+    "NASBench301TableFitness",
     "ZeroCostFitness",
     "count_costs",
     "measure_latency",

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ednag.catalogue import DOWNLOADS, entry
+from ednag.fitness import nasbench301_importer
 from ednag.fitness.nasbench101 import import_nasbench101
 from ednag.fitness.transnas_importer import read_transnas_macro, read_transnas_micro
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
@@ -158,10 +159,11 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
     """Convert the official files of a benchmark into the table that EDNAG reads.
 
     Args:
-        name: the benchmark, as ``ednag data list`` calls it: ``nasbench101``, ``nasbench201``,
-            ``transnas101_micro`` or ``transnas101_macro``.
+        name: the benchmark, as ``ednag data list`` calls it: ``nasbench101``, ``nasbench201``, ``nasbench301``,
+            ``zc_nasbench301``, ``transnas101_micro`` or ``transnas101_macro``.
         source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple, for nasbench101
-            a file nasbench_full.tfrecord or nasbench_only108.tfrecord, for transnas101 transnas-bench_v10141024.pth.
+            a file nasbench_full.tfrecord or nasbench_only108.tfrecord, for nasbench301 the folder of an ensemble
+            (xgb_v1.0), for zc_nasbench301 zc_nasbench301.json, for transnas101 transnas-bench_v10141024.pth.
         output: where to write the table; by default data/downloads/NAME.npz below the current folder.
 
     Returns:
@@ -172,11 +174,11 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
         ValueError: if the benchmark has no importer, or the source is damaged, incomplete or not the official
             format. Nothing is written then.
     """
-    if name == "nasbench101":
-        return import_nasbench101(source, output or DOWNLOADS / "nasbench101.npz")
+    if name in WHOLE:
+        return WHOLE[name](source, output or DOWNLOADS / f"{name}.npz")
     if name not in IMPORTERS:
         entry(name)  # an unknown name has its own message
-        raise ValueError(f"{name} has no importer; these have one: nasbench101, {', '.join(IMPORTERS)}")
+        raise ValueError(f"{name} has no importer; these have one: {', '.join([*WHOLE, *IMPORTERS])}")
     read, size = IMPORTERS[name]
     arrays = read(Path(source).expanduser())
     rows = len(arrays["ops"] if "ops" in arrays else arrays["genes"])
@@ -194,6 +196,12 @@ IMPORTERS: dict[str, tuple[Callable[[Path], Arrays], int]] = {
     "transnas101_macro": (read_transnas_macro, 3256),
 }
 """For each benchmark: its reader, and how many architectures a complete source has."""
+
+WHOLE: dict[str, Callable[[str | Path, str | Path], Path]] = {
+    "nasbench101": import_nasbench101,
+    **nasbench301_importer.IMPORTS,
+}
+"""Importers that read, check and write by themselves."""
 
 
 def _architectures(path: Path) -> tuple[list[str], NDArray[np.int64]]:

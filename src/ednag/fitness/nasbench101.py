@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ednag.catalogue import locate
-from ednag.fitness.base import Fitness
+from ednag.fitness.partial import PartialTableFitness
 from ednag.fitness.tfrecord import read_fields, read_tfrecord
 from ednag.spaces.base import SearchSpace
 from ednag.spaces.nasbench101 import MAX_EDGES, OPERATIONS, VERTICES, NASBench101, graph_hash
@@ -36,11 +36,8 @@ Arrays = dict[str, NDArray[Any]]
 _NEEDED = ("adjacency", "ops", "op_names", "n_vertices", "module_hash", "params")
 
 
-class NASBench101Fitness(Fitness):
-    """Score NAS-Bench-101 cells by a table that may hold a part of the space only.
-
-    A cell that the table lacks is unknown: its fitness is ``-inf``, below every known one, so that it is never
-    reported; it counts as an evaluation, and in :attr:`unknown`.
+class NASBench101Fitness(PartialTableFitness):
+    """Score NAS-Bench-101 cells by a table that may hold a part of the space only; see :class:`PartialTableFitness`.
 
     Args:
         table: path of an ``.npz`` table, or its name in the catalogue.
@@ -49,7 +46,6 @@ class NASBench101Fitness(Fitness):
             its results must not stand beside honest ones.
 
     Attributes:
-        unknown: distinct cells asked for that the table lacks.
         known_cells: number of cells in the table.
 
     Raises:
@@ -60,19 +56,17 @@ class NASBench101Fitness(Fitness):
     def __init__(
         self, table: str | Path = "nasbench101", epochs: int = 108, oracle: Literal["valid", "test"] = "valid"
     ) -> None:
-        super().__init__()
         if oracle not in ("valid", "test"):
             raise ValueError(f"oracle must be 'valid' or 'test', got {oracle!r}")
-        keys, self.metrics = load_nasbench101(table)
-        self.metric = f"cifar10/{oracle}/{epochs}"
-        if self.metric not in self.metrics:
-            have = ", ".join(name for name in self.metrics if name.count("/") == 2)
+        keys, metrics = load_nasbench101(table)
+        metric = f"cifar10/{oracle}/{epochs}"
+        if metric not in metrics:
+            have = ", ".join(name for name in metrics if name.count("/") == 2)
             raise ValueError(f"the table has no {oracle} accuracy after {epochs} epochs; it has {have}")
+        super().__init__(keys, metrics, metric)
         marked = "valid" if oracle == "valid" else "test (oracle)"
         self.name = f"nasbench101 cifar10 {marked} accuracy after {epochs} epochs, %"
-        self.unknown = 0
         self.known_cells = len(keys)
-        self._keys = keys
 
     def setup(
         self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
@@ -85,49 +79,6 @@ class NASBench101Fitness(Fitness):
         super().setup(space, data, device)
         if space.name != NASBench101.name:
             raise ValueError(f"the benchmark table is of nasbench101, the search space is {space.name}")
-
-    def score(self, genes: Tensor) -> Tensor:
-        """Look values up, ``-inf`` where unknown; see :meth:`Fitness.score`."""
-        values = self._look_up(genes, self.metric)
-        self.unknown += int(values.isnan().sum())
-        return values.nan_to_num(nan=-torch.inf).to(genes.device)
-
-    def reveal(self, genes: Tensor) -> dict[str, Tensor]:
-        """Look up every accuracy, test included where the table has it; see :meth:`Fitness.reveal`.
-
-        Returns:
-            ``(n,)`` percentages by name (``cifar10/test/108``), NaN where unknown.
-
-        Raises:
-            RuntimeError: if generation is under way.
-        """
-        super().reveal(genes)
-        names = [name for name in sorted(self.metrics) if name.count("/") == 2]
-        return {name: self._look_up(genes, name) for name in names}
-
-    @property
-    def optimum(self) -> float:
-        """Largest fitness in the table: regret is what a run's best lacks of it."""
-        return float(self.metrics[self.metric].nan_to_num(-torch.inf).max())
-
-    def optimum_keys(self) -> Tensor:
-        """Identities of the cells with the largest fitness, int64 ``(k,)``."""
-        return self._keys[self.metrics[self.metric] == self.optimum]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Scores and counts so far; see :meth:`Fitness.state_dict`."""
-        return {**super().state_dict(), "unknown": self.unknown}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` saved."""
-        super().load_state_dict(state)
-        self.unknown = state["unknown"]
-
-    def _look_up(self, genes: Tensor, name: str) -> Tensor:
-        """Values of a metric, float64 ``(n,)`` on the CPU; NaN where unknown."""
-        keys = NASBench101().identity(genes).cpu()
-        place = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
-        return self.metrics[name][place].where(self._keys[place] == keys, torch.nan)
 
 
 def load_nasbench101(table: str | Path) -> tuple[Tensor, dict[str, Tensor]]:
