@@ -1,0 +1,99 @@
+"""Trained predictors on disk: weights as safetensors, everything else as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ednag.__about__ import __version__
+from ednag.storage import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from ednag.predictor.module import MetaPredictor
+
+FORMAT = 1
+"""Version of the layout of a predictor's folder."""
+
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+
+_INSTALLED = Path(__file__).parents[1] / "predictors"
+PREDICTORS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[3] / "predictors"
+"""Shipped predictors, a folder for each search space: inside the installed package, or in the checkout."""
+
+
+@dataclass(frozen=True)
+class SavedPredictor:
+    """What a predictor's folder holds.
+
+    Attributes:
+        folder: the folder.
+        options: constructor arguments of :class:`~ednag.predictor.module.MetaPredictor`.
+        weights: its parameters and statistics.
+    """
+
+    folder: Path
+    options: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
+    """Write a predictor into a folder: the weights, and what is needed to make it again.
+
+    Args:
+        predictor: a trained one.
+        folder: made where it is missing.
+    """
+    folder = Path(folder)
+    state = {name: value for name, value in predictor.state_dict().items() if not name.startswith("scores.")}
+    content = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    config = {
+        "format": FORMAT,
+        "hyperparameters": dict(predictor.hparams),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "versions": {"ednag": __version__, "torch": torch.__version__},
+    }
+    atomic_write(folder / WEIGHTS, lambda stream: stream.write(content))
+    write_json(folder / CONFIG, config)
+
+
+def read_predictor(folder: Path | str) -> SavedPredictor:
+    """Read what :func:`save_predictor` wrote; see :func:`ednag.predictor.module.load_predictor`."""
+    folder = find_predictor(folder)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        version, digest, options = config["format"], str(config["sha256"]), dict(config["hyperparameters"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} is not the configuration of a predictor ({error})") from None
+    if version != FORMAT:
+        raise ValueError(f"{folder} is of format {version}, this program reads format {FORMAT}; train it again")
+    if not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(f"the predictor in {folder} has no {WEIGHTS}; copy the whole folder")
+    content = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(
+            f"{folder / WEIGHTS} is truncated or damaged: its sha256 is not {digest[:12]}..; copy it again"
+        )
+    return SavedPredictor(folder, options, load(content))
+
+
+def find_predictor(name: Path | str) -> Path:
+    """Find a predictor's folder; see :func:`ednag.predictor.module.load_predictor`.
+
+    Raises:
+        FileNotFoundError: if there is none, naming those that ship.
+    """
+    for folder in (Path(name), Path(name) / "predictor", PREDICTORS / name):
+        if (folder / CONFIG).exists():
+            return folder
+    shipped = ", ".join(sorted(path.parent.name for path in PREDICTORS.glob(f"*/{CONFIG}"))) or "none"
+    raise FileNotFoundError(
+        f"no predictor {str(name)!r}; shipped: {shipped}. Train one with "
+        "`ednag fit --config configs/fit/meta_predictor.yaml`, and give its run directory"
+    )
