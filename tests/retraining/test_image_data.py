@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from ednag.retraining.data import ImageDataModule, channel_statistics
 from ednag.retraining.datasets import CIFAR10, CIFAR100, Digits, ImageFolder
-from ednag.retraining.images import FileImages, MemoryImages, list_images, stratified_split
+from ednag.retraining.images import FileImages, MemoryImages, list_images, read_image, stratified_split
 
 
 def epoch(loader: DataLoader, number: int) -> torch.Tensor:
@@ -153,6 +153,15 @@ def test_a_truncated_image_is_named(photographs: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=f"can't read the image .*{broken.name}.*remove or repair"):
         read_all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_images_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / f"ramp.{suffix}")
+    expected = np.round(ramp.astype(np.uint16) / 257)
+    assert np.array_equal(read_image(tmp_path / f"ramp.{suffix}", grayscale=True)[0], expected)
+    assert np.array_equal(read_image(tmp_path / f"ramp.{suffix}"), np.stack([expected] * 3))
 
 
 def test_missing_empty_and_single_class_folders(photographs: Path, tmp_path: Path) -> None:

@@ -113,10 +113,17 @@ def read_image(path: Path, grayscale: bool = False) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(image.convert("L" if grayscale else "RGB")))
+            shown = _eight_bit(image) if image.mode.startswith("I") else image
+            pixels = torch.from_numpy(np.array(shown.convert("L" if grayscale else "RGB")))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"can't read the image {path} ({error}); remove or repair it") from None
     return pixels[None] if grayscale else pixels.permute(2, 0, 1)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale a 16-bit image to 8 bits (Pillow's own conversion clips it)."""
+    values = np.array(image).astype(np.float64).clip(0, 65535) / 257
+    return Image.fromarray(values.round().astype(np.uint8))
 
 
 def fit_square(pixels: Tensor, size: int) -> Tensor:
