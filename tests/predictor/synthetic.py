@@ -25,7 +25,15 @@ def write_meta_data(folder: Path, per_source: int = 5, rows: int = 20, features:
             classes = int(torch.randint(2, 7, (), generator=generator))
             digest = f"{len(tasks):064x}"[::-1]
             definition = TaskDefinition(
-                f"{source}-{number:03d}", source, tuple(range(classes)), 16, 16, False, number, {"train": 99}, sha256=digest
+                f"{source}-{number:03d}",
+                source,
+                tuple(range(classes)),
+                16,
+                16,
+                False,
+                number,
+                {"train": 99},
+                sha256=digest,
             )
             noise = torch.randn(classes, 20, features, generator=generator)
             save_features(features_path(folder / "features", digest, "resnet18"), noise + latent * direction)

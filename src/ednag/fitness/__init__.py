@@ -3,6 +3,7 @@
 from ednag.fitness.base import Fitness
 from ednag.fitness.benchmarks import BenchmarkFitness
 from ednag.fitness.cost import Costs, LatencyTable, count_costs, measure_latency
+from ednag.fitness.meta import MetaFitness
 from ednag.fitness.nasbench101 import NASBench101Fitness
 from ednag.fitness.nasbench301 import NASBench301Fitness, NASBench301TableFitness
 from ednag.fitness.objectives import ConstrainedFitness, CostModel, Limits
@@ -16,6 +17,7 @@ __all__ = [
     "Fitness",
     "LatencyTable",
     "Limits",
+    "MetaFitness",
     "NASBench101Fitness",
     "NASBench301Fitness",
     "NASBench301TableFitness",

@@ -50,7 +50,8 @@ class FeatureExtractor(ABC):
         """Compute features.
 
         Args:
-            images: ``(n, C, H, W)`` with one or three channels: 8-bit, 16-bit (any other integers), or floats in 0..1.
+            images: ``(n, C, H, W)`` with one or three channels: 8-bit, other integers (16-bit where any is
+                above 255), or floats in 0..1.
 
         Returns:
             float32 ``(n, F)``, on the extractor's device.
@@ -73,8 +74,9 @@ def to_rgb(images: Tensor) -> Tensor:
     """Bring images of any depth into three channels of floats in 0..1; see :meth:`FeatureExtractor.__call__`."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"features need images (n, C, H, W) with 1 or 3 channels, got shape {tuple(images.shape)}")
-    floating = images.is_floating_point()
-    x = images.float() if floating else images.float() / (255 if images.dtype == torch.uint8 else 65535)
+    x = images.float()
+    if not images.is_floating_point():
+        x = x / (255 if images.dtype == torch.uint8 or not len(x) or x.max() <= 255 else 65535)
     if x.numel() and not (x.min() >= -1e-4 and x.max() <= 1 + 1e-4):
         raise ValueError(
             f"pixels must be 8-bit, 16-bit, or floats in 0..1; got {images.dtype} from {float(images.min()):.4g} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,12 @@ MOST = 100
 
 
 def class_features(
-    images: Tensor, labels: Tensor, extractor: FeatureExtractor, coreset: int = CORESET, most: int = MOST
+    images: Tensor,
+    labels: Tensor,
+    extractor: FeatureExtractor,
+    coreset: int = CORESET,
+    most: int = MOST,
+    names: Sequence[str] | None = None,
 ) -> Tensor:
     """Describe each class by the features of a few of its images.
 
@@ -32,6 +38,7 @@ def class_features(
         extractor: of features.
         coreset: ``m``, images of each class to keep; see :func:`k_centre`.
         most: images of each class to choose from.
+        names: of the classes, for messages.
 
     Returns:
         float32 ``(K, m, F)``; the same for the same images in the same order.
@@ -45,7 +52,7 @@ def class_features(
     least = int(count.argmin())
     if count[least] < coreset:
         raise ValueError(
-            f"class {least} has {int(count[least])} images, fewer than the coreset of {coreset}; "
+            f"class {names[least] if names else least} has {int(count[least])} images, fewer than the coreset of {coreset}; "
             "give more images of it, or leave it out"
         )
     chosen = []

@@ -1,0 +1,239 @@
+"""Fitness predicted from images of the task: no training, no table, thousands of architectures a second."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from ednag.fitness.base import Fitness
+from ednag.predictor.extractors import find_extractor
+from ednag.predictor.features import MOST, class_features, features_path, load_features, save_features
+from ednag.predictor.module import MetaPredictor, load_predictor
+from ednag.spaces import SearchSpace
+
+log = logging.getLogger(__name__)
+
+
+class MetaFitness(Fitness):
+    """Score architectures by a trained meta predictor, for the data set whose images it is shown.
+
+    A score is in standard deviations of random architectures on that data set, above their mean: only the order of
+    architectures means anything. The data set's embedding is computed once from up to ``images`` training images a
+    class, reduced to the resolution of the predictor's own tasks; the images' features are kept in a cache, by the
+    content of the images.
+
+    Args:
+        predictor: its folder, a run of ``ednag fit``, or the name of a shipped one; the shipped one of the search space
+            where it is ``None``. :meth:`attach` gives one that has just been trained.
+        beta: standard deviations of the ensemble added to its mean: above 0 prefers what the ensemble is unsure of,
+            below 0 what it agrees on.
+        images: of a class that are looked at, at least the predictor's coreset.
+        cache: folder of the feature cache; ``$EDNAG_CACHE``, or ``ednag`` in the user's cache folder, where ``None``.
+
+    Raises:
+        ValueError: if ``images`` is below 1.
+    """
+
+    name = "predicted score"
+
+    def __init__(
+        self, predictor: Path | str | None = None, beta: float = 0.0, images: int = MOST, cache: Path | None = None
+    ) -> None:
+        super().__init__()
+        if images < 1:
+            raise ValueError(f"images must be >= 1, got {images}")
+        self.source, self.beta, self.images, self.cache = predictor, beta, images, cache
+        self.predictor: MetaPredictor | None = None
+        self._attached = False
+
+    def attach(self, predictor: MetaPredictor) -> None:
+        """Score with this predictor, such as the module of a fit that has ended, whatever was named."""
+        self.predictor, self._attached = predictor.eval(), True
+
+    def setup(
+        self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """Load the predictor and embed the data set; see :meth:`Fitness.setup`.
+
+        Raises:
+            FileNotFoundError: if there is no such predictor, or the extractor's weights are not here.
+            ImportError: if the extractor's package is not installed.
+            ValueError: if there are no images, too few or of one class, or the predictor is of another space.
+        """
+        super().setup(space, data, device)
+        if self.predictor is None:
+            self.predictor = load_predictor(self.source or space.name)
+        model = self.predictor.to(self.device)
+        if model.space.name != space.name:
+            raise ValueError(
+                f"the predictor was trained on {model.space.name} and can't score {space.name}; "
+                "give one of that space, or train it: ednag fit --config configs/fit/meta_predictor.yaml"
+            )
+        if data is None:
+            raise ValueError("a predicted fitness needs images of the task: --data ImageFolder --data.root FOLDER")
+        shown = class_images(data, self.images, int(model.hparams["image_size"]))
+        self._digest = shown.digest()
+        features = self._features(model, shown).to(self.device)
+        with torch.no_grad():
+            self.embedding = model.embed(features)
+
+    def score(self, genes: Tensor) -> Tensor:
+        """Score distinct, valid architectures, int64 ``(n, L)``, on their device."""
+        mean, deviation = self._predict(genes)
+        return mean + self.beta * deviation
+
+    def details(self, genes: Tensor) -> dict[str, Tensor]:
+        """Return mean and standard deviation over the ensemble, ``(n,)`` each."""
+        mean, deviation = self._predict(genes)
+        return {"predicted": mean, "uncertainty": deviation}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores so far, and what they depend on."""
+        return {**super().state_dict(), "fingerprint": self._fingerprint()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved.
+
+        Raises:
+            ValueError: if it was saved with another predictor or other images.
+        """
+        if state["fingerprint"] != self._fingerprint():
+            raise ValueError(
+                "the saved scores are of another predictor or other images; resume with the same or start a new run"
+            )
+        super().load_state_dict(state)
+
+    def _predict(self, genes: Tensor) -> tuple[Tensor, Tensor]:
+        mean, deviation = self._ready().predict_scores(genes.to(self.device), self.embedding)
+        return mean.double().to(genes.device), deviation.double().to(genes.device)
+
+    def _ready(self) -> MetaPredictor:
+        if self.predictor is None:
+            raise RuntimeError("MetaFitness.setup has not been called")
+        return self.predictor
+
+    def _fingerprint(self) -> str:
+        """Digest of the predictor's weights and the images."""
+        digest = hashlib.sha256(f"{self._digest}/{self.beta}".encode())
+        for value in self._ready().parameters():
+            digest.update(value.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _features(self, model: MetaPredictor, shown: ShownImages) -> Tensor:
+        """Features of the images, from the cache or computed and cached, ``(K, m, F)``."""
+        kind, coreset = find_extractor(str(model.hparams["extractor"])), int(model.hparams["coreset"])
+        key = hashlib.sha256(f"{self._digest}/{coreset}".encode()).hexdigest()
+        path = features_path(self.cache or cache_folder(), key, kind.name)
+        if path.exists():
+            try:
+                return load_features(path)
+            except ValueError as error:
+                log.warning("%s", error)
+        extractor = kind(self.device)
+        features = class_features(shown.pixels, shown.labels, extractor, coreset, self.images, shown.names)
+        try:
+            save_features(path, features)
+        except OSError as error:
+            log.warning("image features are not cached: can't write %s (%s)", path, error.strerror)
+        return features.half().float()  # as the cache gives them
+
+
+class ShownImages(NamedTuple):
+    """Images that stand for a data set.
+
+    Attributes:
+        pixels: uint8 ``(n, C, S, S)``.
+        labels: int64 ``(n,)``, ``0 .. K - 1``.
+        names: of the classes.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    names: list[str]
+
+    def digest(self) -> str:
+        """Sha256 of pixels and labels."""
+        content = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
+        for part in (self.pixels, self.labels):
+            content.update(part.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+
+def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) -> ShownImages:
+    """Take the first training images of each class, reduced to one size.
+
+    The loader may shuffle: the global random state is seeded while it runs and restored afterwards, so that the same
+    module gives the same images each time.
+
+    Args:
+        data: yields pairs of images, ``(B, C, H, W)`` of 8 or 16 bits or floats, and labels. Floats are scaled so that
+            they span the range of 8 bits.
+        per_class: most images of a class.
+        image_size: side that images are scaled and cut to.
+
+    Raises:
+        ValueError: if there are no images, or batches are not pairs.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    count: dict[int, int] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        data.prepare_data()
+        data.setup("fit")
+        wanted = getattr(data, "num_classes", None)
+        for batch in data.train_dataloader():
+            if not isinstance(batch, tuple | list) or len(batch) != 2 or not hasattr(batch[0], "ndim"):
+                raise ValueError(f"{type(data).__name__} must yield (images, labels); it yields other batches")
+            kept = _first_of_each(batch[1], count, per_class)
+            found.append((_reduced(batch[0][kept], image_size), batch[1][kept]))
+            if isinstance(wanted, int) and len(count) >= wanted and min(count.values()) >= per_class:
+                break
+    if not count:
+        raise ValueError(f"{type(data).__name__} has no training images")
+    kinds, labels = torch.cat([some for _, some in found]).long().cpu().unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    names = list(getattr(data, "class_names", [])) or [str(kind) for kind in range(int(kinds.max()) + 1)]
+    pixels = _to_bytes(torch.cat([some for some, _ in found]).cpu())
+    return ShownImages(pixels, labels, [names[kind] for kind in kinds.tolist()])
+
+
+def cache_folder() -> Path:
+    """Where image features are kept: ``$EDNAG_CACHE``, else ``ednag`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("EDNAG_CACHE") or Path(base) / "ednag") / "features"
+
+
+def _first_of_each(labels: Tensor, count: dict[int, int], per_class: int) -> Tensor:
+    """Places of the images whose class still lacks some; ``count`` is brought up to date."""
+    places = []
+    for place, label in enumerate(labels.tolist()):
+        count[label] = count.get(label, 0) + 1
+        if count[label] <= per_class:
+            places.append(place)
+    return torch.tensor(places, dtype=torch.int64, device=labels.device)
+
+
+def _reduced(images: Tensor, size: int) -> Tensor:
+    """Scale the shorter side to ``size`` and keep the centre; integers of more than 8 bits become floats first."""
+    if not images.is_floating_point() and images.dtype != torch.uint8:
+        images = images.float() / 257 if images.numel() and images.max() > 255 else images.float()
+        images = images.round().clamp(0, 255).to(torch.uint8)
+    if tuple(images.shape[2:]) == (size, size):
+        return images
+    out: Tensor = TF.center_crop(TF.resize(images, [size], antialias=True), [size, size])
+    return out
+
+
+def _to_bytes(images: Tensor) -> Tensor:
+    """Let floats span the range of 8 bits."""
+    if images.dtype == torch.uint8:
+        return images
+    low, high = float(images.amin()), float(images.amax())
+    return ((images.float() - low) * (255 / max(high - low, 1e-9))).round().clamp(0, 255).to(torch.uint8)
