@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import ednag.fitness
+import ednag.retraining.arrays
 import ednag.retraining.datasets
 import ednag.samplers
 import ednag.spaces  # noqa: F401  (importing the classes gives them short names on the command line)
@@ -59,6 +60,7 @@ class EDNAGCLI(LightningCLI):
             "generate": {"model", "datamodule"},
             "retrain": {"model", "datamodule"},
             "compare": {"model", "datamodule"},
+            "collect": {"model", "datamodule"},
         }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -80,6 +82,9 @@ class EDNAGCLI(LightningCLI):
         if config.get("model") is None and self.subcommand in LightningCLI.subcommands():
             raise ValueError(f"{self.subcommand} needs a model: --model CLASS or --config configs/fit/....yaml")
         text = self._parser(self.subcommand).dump(config, skip_unset=False, format="yaml")
+        for part in ("model", "data"):
+            if config.get(part) is None:
+                config.pop(part, None)  # Lightning looks into it when another argument holds a module
         if config.get("dry_run"):
             config.trainer.logger = False
             return
@@ -115,6 +120,12 @@ class EDNAGCLI(LightningCLI):
         rows = self.trainer.compare(**arguments)
         say(comparison_table(rows))
         say(f"report: {Path(self.trainer.default_root_dir) / 'comparison.html'}")
+
+    def collect(self, **arguments: Any) -> None:
+        """Collect, and say what there is."""
+        counts = self.trainer.collect(**arguments)
+        say("{rows} trainings on {tasks} tasks, {failed} failed, {training_seconds:.0f} s of training".format(**counts))
+        say(f"rows: {Path(self.trainer.default_root_dir) / 'rows.npz'}")
 
     def _log_config(self) -> None:
         self._dump_config()

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ednag.callbacks import GenerationCallback
+from ednag.collection import Collection, Plan
 from ednag.comparison import Comparison
 from ednag.fitness import CostModel, Fitness, Limits
+from ednag.fitness.training import Budget
 from ednag.generation import estimate
 from ednag.manifest import manifest
 from ednag.report import Report
@@ -155,6 +158,68 @@ class Trainer(pl.Trainer):
         write_json(folder / "manifest.json", manifest(list(comparison.seeds), device, counts, seconds))
         return rows
 
+    def collect(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        space: SearchSpace,
+        sampler: Sampler,
+        sources: dict[str, pl.LightningDataModule],
+        tasks: dict[str, int] | int = 10,
+        architectures: int = 20,
+        streams: int = 40,
+        images: dict[str, int] = {"train": 1000, "val": 1000, "test": 1000},  # noqa: B006
+        image_size: int = 16,
+        most_classes: int = 20,
+        budget: Budget | None = None,
+        network: dict[str, int] | None = None,
+        seed: int = 0,
+        workers: int = 2,
+    ) -> dict[str, Any]:
+        """Collect meta data: train architectures briefly on many small tasks.
+
+        Args:
+            model: not used.
+            datamodule: not used, see ``sources``.
+            space: where architectures come from.
+            sampler: chooses the architectures of a task by those before.
+            sources: image data sets, by name, of whose classes tasks are made.
+            tasks: how many of each source; one number for all, or one for each.
+            architectures: distinct ones of each task.
+            streams: tasks cycle through this many seeds of the sampler; those of equal seed begin with the same ones.
+            images: most images of each split of a task.
+            image_size: side of the images in pixels.
+            most_classes: most classes of a task.
+            budget: of each training.
+            network: options of the space's networks.
+            seed: of everything random.
+            workers: processes, of one thread each.
+        """
+        collection = Collection(
+            Path(self.default_root_dir),
+            Plan(space, sampler, architectures, streams, budget or Budget(), network or {}, seed),
+        )
+        begun = time.perf_counter()
+        collection.prepare(sources, tasks, images, image_size, most_classes, seed)
+        with tqdm(
+            total=architectures * len(collection.tasks),
+            unit=" trainings",
+            smoothing=0.02,
+            disable=self.progress_bar_callback is None,
+        ) as bar:
+            rows = collection.run(workers, lambda ended: move(bar, ended))
+        counts = {
+            "tasks": len(collection.tasks),
+            "rows": len(rows["task"]),
+            "failed": int(np.isnan(rows["valid"]).sum()),
+        }
+        seconds = {"training": float(rows["seconds"].sum()), "this_session": time.perf_counter() - begun}
+        write_json(
+            Path(self.default_root_dir) / "manifest.json", manifest([seed], torch.device("cpu"), counts, seconds)
+        )
+        return {**counts, "training_seconds": seconds["training"]}
+
     def retrain(
         self,
         model: pl.LightningModule | None = None,
@@ -215,6 +280,11 @@ class Trainer(pl.Trainer):
         arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
         arguments["logger"] = [logger_for(logger, folder) for logger in self.loggers]
         return pl.Trainer(**arguments)
+
+
+def move(bar: Any, ended: int) -> None:
+    """Move a progress bar to a count."""
+    bar.update(ended - bar.n)
 
 
 def logger_for(logger: Any, folder: Path) -> Any:
