@@ -55,7 +55,7 @@ def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
     content = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
     config = {
         "format": FORMAT,
-        "hyperparameters": dict(predictor.hparams),
+        "hyperparameters": {k: v for k, v in predictor.hparams.items() if not k.startswith("_")},  # the CLI adds some
         "sha256": hashlib.sha256(content).hexdigest(),
         "versions": {"ednag": __version__, "torch": torch.__version__},
     }
