@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ednag.fitness.cost import Costs, LatencyTable, count_costs, layer_macs, measure_latency
+from ednag.fitness.cost import Costs, count_costs, layer_macs, measure_latency
+from ednag.fitness.latency import LatencyTable
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
 

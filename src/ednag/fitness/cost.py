@@ -1,23 +1,18 @@
-"""What a network costs: parameters, multiply-accumulates, and latency, measured here or read from a table."""
+"""What a network costs: parameters, multiply-accumulates, and measured latency."""
 
 from __future__ import annotations
 
 import copy
 import statistics
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
-
-from ednag.spaces.nasbench201 import OPERATIONS, NASBench201
 
 
 @dataclass(frozen=True)
@@ -150,85 +145,3 @@ def _synchronizer(device: torch.device) -> Callable[[], None]:
         return lambda: None
     module = torch.get_device_module(device)
     return lambda: module.synchronize() if device.index is None or device.type == "mps" else module.synchronize(device)
-
-
-class LatencyTable:
-    """Latencies of all NAS-Bench-201 networks on 27 devices, as measured by HELP (Lee et al. 2021).
-
-    Args:
-        path: an ``.npz`` with ``latency_ms`` (15625, devices) and ``devices``, rows in the benchmark's official order.
-        cells: an ``.npz`` with the cells of those rows, ``ops`` (15625, 6) and ``op_names``; where it is ``None``,
-            they are looked for in ``path`` and then in ``nasbench201.npz`` beside it.
-
-    Raises:
-        FileNotFoundError: if a file is absent.
-        ValueError: if a file is not such a table.
-    """
-
-    def __init__(self, path: str | Path, cells: str | Path | None = None) -> None:
-        content = _load(Path(path))
-        if not {"latency_ms", "devices"} <= content.keys():
-            raise ValueError(f"{path} has no latency_ms and devices; expected the layout of nasbench201_latency.npz")
-        if cells is None and "ops" not in content:
-            cells = Path(path).parent / "nasbench201.npz"
-        rows = content if cells is None else _load(Path(cells))
-        values = torch.from_numpy(content["latency_ms"]).double()
-        self.devices: tuple[str, ...] = tuple(str(name) for name in content["devices"])
-        codes = _cell_codes(rows, cells or path)
-        if values.shape != (len(codes), len(self.devices)):
-            raise ValueError(
-                f"{path}: latency_ms must be {(len(codes), len(self.devices))} (cells, devices), "
-                f"got {tuple(values.shape)}"
-            )
-        self.latency_ms = torch.empty_like(values)
-        self.latency_ms[codes] = values
-
-    def column(self, device: str) -> int:
-        """Place of a device among :attr:`devices`.
-
-        Raises:
-            ValueError: if the table doesn't know the device.
-        """
-        if device not in self.devices:
-            raise ValueError(f"the latency table has no device {device!r}; it has {', '.join(self.devices)}")
-        return self.devices.index(device)
-
-    def latency(self, genes: Tensor, device: str) -> Tensor:
-        """Look latencies up.
-
-        Args:
-            genes: NAS-Bench-201 cells, int64 ``(*B, 6)``.
-            device: one of :attr:`devices`.
-
-        Returns:
-            float64 ``(*B,)``, milliseconds.
-
-        Raises:
-            ValueError: for an unknown device or genes that are not cells.
-        """
-        space = NASBench201()
-        codes = space.code(space.check(genes))
-        return self.latency_ms.to(genes.device)[codes, self.column(device)]
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` without running anything it contains."""
-    if not path.exists():
-        raise FileNotFoundError(f"no table at {path}; `ednag data` lists the known tables and where they come from")
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            return dict(table)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or not an .npz table ({error})") from None
-
-
-def _cell_codes(rows: dict[str, np.ndarray], path: str | Path) -> Tensor:
-    """Codes of a table's cells; each cell of the space exactly once."""
-    names = tuple(str(name) for name in rows.get("op_names", ()))
-    if "ops" not in rows or sorted(names) != sorted(OPERATIONS):
-        raise ValueError(f"{path} has no NAS-Bench-201 cells; expected ops (15625, 6) and op_names")
-    symbols = torch.tensor([OPERATIONS.index(name) for name in names])
-    codes = NASBench201().code(symbols[torch.from_numpy(rows["ops"]).long()])
-    if not torch.equal(codes.sort().values, torch.arange(NASBench201().size)):
-        raise ValueError(f"{path}: ops must list each of the {NASBench201().size} NAS-Bench-201 cells once")
-    return codes

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ednag.fitness.base import Fitness
-from ednag.fitness.cost import Costs, LatencyTable, count_costs, measure_latency
+from ednag.fitness.cost import Costs, count_costs, measure_latency
+from ednag.fitness.latency import load_latencies
 from ednag.fitness.networks import build_network, check_options, image_batch
 from ednag.population import INFEASIBLE
 from ednag.spaces import SearchSpace
@@ -67,7 +68,8 @@ class CostModel:
         network: options of that network (``{"channels": 16, "cells": 5}``); the space's defaults for what is left out.
         latency_device: where latency comes from: a torch device (``cpu``, ``cuda``) to measure on or, with a
             ``latency_table``, one of the table's devices; ``None`` for no latency.
-        latency_table: an ``.npz`` of latencies, see :class:`LatencyTable`; NAS-Bench-201 only.
+        latency_table: an ``.npz`` of latencies, or its name in the catalogue: ``nasbench201_latency``, see
+            :class:`LatencyTable`, or ``ofa_mobilenetv3``, see :class:`LatencyModel`.
         batch_size: images a batch of a measured latency.
         warmup: batches before measurement.
         repeats: measured batches, of which the median counts.
@@ -94,7 +96,7 @@ class CostModel:
         self.timing = {"batch_size": batch_size, "warmup": warmup, "repeats": repeats}
         self.input_shape = input_shape
         self.num_classes = num_classes
-        self._table = None if latency_table is None else LatencyTable(latency_table)
+        self._table = None if latency_table is None else load_latencies(latency_table)
         if self._table is not None:
             if latency_device is None:
                 raise ValueError(f"latency_table needs a latency_device; it has {', '.join(self._table.devices)}")
@@ -109,10 +111,6 @@ class CostModel:
             ValueError: for an option that the space's networks don't have, or a latency table of another space.
         """
         check_options(space, self.network)
-        if self._table is not None and space.name != "nasbench201":
-            raise ValueError(
-                f"the latency table is of nasbench201, not {space.name}; measure latency on a torch device"
-            )
         self.space = space
         shape, classes = self.input_shape, self.num_classes
         if data is not None and (shape is None or classes is None):
@@ -120,6 +118,8 @@ class CostModel:
             shape, classes = shape or batch.shape, classes or batch.num_classes
         self._shape = shape or (3, 32, 32)
         self._classes = classes or 10
+        if self._table is not None:
+            self._table.setup(space, self.network.get("resolution") or max(self._shape[1:]))
 
     def costs(self, genes: Tensor) -> Costs:
         """Build one architecture, int64 ``(L,)``, and count or measure."""
