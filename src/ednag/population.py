@@ -131,6 +131,16 @@ class Archive:
         """Mask of the rows that hold an architecture, ``(R, M)``."""
         return torch.arange(self.keys.shape[1], device=self.keys.device) < self.count[:, None]
 
+    @cached_property
+    def violators(self) -> Tensor:
+        """Entries that violate a constraint, and were never evaluated for that, int64 ``(R,)``."""
+        return (self.filled & ~feasible(self.fitness) & (self.fitness > -torch.inf)).sum(1)
+
+    @property
+    def paid(self) -> Tensor:
+        """Entries that were evaluated, those that failed included, int64 ``(R,)``."""
+        return self.count - self.violators
+
     def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Look architectures up.
 

@@ -1,8 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from ednag.population import INFEASIBLE
+from ednag.population import INFEASIBLE, Noise
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, Sampler, State
+from ednag.samplers.categorical import Members
 from ednag.spaces import NASBench201
 from ednag.storage import load_state, save_state
 from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
@@ -78,7 +81,6 @@ def test_a_space_smaller_than_the_budget_is_evaluated_whole_and_ends() -> None:
     isomorphic = ArchiveDiffusion().sample(Uneven(), closeness, [0, 1], 500)
     genes = torch.cartesian_prod(*[torch.arange(k) for k in Uneven.cardinalities])
     assert isomorphic.archive.count.tolist() == [len(Uneven().identity(genes).unique())] * 2
-    assert isomorphic.memory["exhausted"].all()
 
 
 def test_failures_and_violated_constraints_rank_last_in_their_order() -> None:
@@ -108,15 +110,42 @@ def test_it_climbs_a_smooth_hill_soon() -> None:
     assert torch.isin(state.archive.keys, SPACE.identity(TARGET)).any(1).all()
 
 
+PARTS = ("denoise", "recombine", "weigh", "correct", "screen")
+
+
 def test_each_ablation_changes_the_proposals_and_keeps_the_size_of_the_pool() -> None:
-    options = [{}, {"denoise": False}, {"correct": False}, {"weigh": False}, {"screen": False}]
+    options: list[dict[str, bool]] = [{}, *({part: False} for part in PARTS)]
     samplers = [ArchiveDiffusion(**option) for option in options]
     keys = {tuple(s.sample(SPACE, closeness, [0], 40).archive.keys[0, :40].tolist()) for s in samplers}
     assert len(keys) == len(options)
-    both = ArchiveDiffusion(denoise=False, correct=False)
-    for sampler in (*samplers, both):
-        assert sampler.denoised + sampler.corrected + sampler.uniform == 144
-    assert both.sample(SPACE, closeness, [0], 20).archive.count.tolist() == [20]
+    none = ArchiveDiffusion(**dict.fromkeys(PARTS, False))
+    assert none.sample(SPACE, closeness, [0], 20).archive.count.tolist() == [20]
+
+
+def candidates(**options: bool) -> torch.Tensor:
+    """What a round proposes besides uniform architectures, from an archive of two that differ in every gene."""
+    sampler = ArchiveDiffusion(**options)
+    sampler.space = SPACE
+    genes = torch.tensor([[[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]]])
+    members = Members(genes, torch.tensor([[True, True]]), torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+    return sampler._pool(Noise([0]), members)[0, sampler.uniform :]
+
+
+def test_denoising_recombines_members_and_the_corrector_brings_in_what_none_has() -> None:
+    recombined = candidates(correct=False)
+    assert recombined.max() <= 1
+    assert 0 < recombined.double().mean(-1).unique().numel() - 2
+    assert candidates(correct=False, recombine=False).double().mean(-1).unique().numel() <= 2
+    foreign = (candidates() > 1).sum(-1)
+    assert foreign.max() == 2
+    assert (foreign > 0).double().mean() > 0.5
+    assert (candidates(denoise=False, correct=False) > 1).double().mean() > 0.5
+
+
+def test_weights_lead_denoising_to_the_better_member() -> None:
+    zeros = [float((candidates(correct=False, weigh=weigh) == 0).double().mean()) for weigh in (True, False)]
+    assert zeros[0] > 0.9
+    assert zeros[1] == pytest.approx(0.5, abs=0.15)
 
 
 def test_a_stale_run_opens_a_new_epoch() -> None:
@@ -151,6 +180,53 @@ def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
     assert torch.equal(end.archive.keys, whole.archive.keys)
 
 
+def test_a_good_prior_saves_evaluations_and_a_misleading_one_fades() -> None:
+    """Evaluations until the target, by what a prior says: nothing, the truth with errors, or the contrary."""
+    seeds = list(range(12))
+
+    def likely(genes: torch.Tensor) -> torch.Tensor:
+        return (genes == TARGET).double() @ torch.tensor([1.0, 0.2, 1.5, 0.6, 2.0, 0.0], dtype=torch.float64)
+
+    def spent(prior: Callable[[torch.Tensor], torch.Tensor] | None) -> float:
+        sampler = ArchiveDiffusion()
+        sampler.prior = prior
+        archive = sampler.sample(SPACE, closeness, seeds, 120).archive
+        hit = torch.isin(archive.keys, SPACE.identity(TARGET))
+        return float(torch.where(hit.any(1), hit.double().argmax(1) + 1.0, 120.0).mean())
+
+    without = spent(None)
+    assert spent(likely) < 0.8 * without
+    assert spent(lambda genes: -likely(genes)) < 100
+
+
+def test_only_the_order_of_a_prior_matters_and_nan_is_worst() -> None:
+    def score(genes: torch.Tensor) -> torch.Tensor:
+        return closeness(genes, torch.ones(genes.shape[:-1], dtype=torch.bool)).where(genes[..., 0] != 2, torch.nan)
+
+    keys = []
+    for prior in (score, lambda genes: (score(genes) / 9).exp() - 5):
+        sampler = ArchiveDiffusion()
+        sampler.prior = prior
+        keys.append(sampler.sample(SPACE, closeness, [0, 1], 40).archive.keys[:, :40])
+        alone = sampler.sample(SPACE, closeness, [1], 40).archive.keys[0, :40]
+        assert torch.equal(alone, keys[-1][1])
+    assert torch.equal(*keys)
+
+
+def test_a_prior_is_asked_for_valid_architectures_only_and_leads_the_first_half() -> None:
+    space = Barred()
+
+    def score(genes: torch.Tensor) -> torch.Tensor:
+        assert space.valid(genes).all()
+        return -genes.double().sum(-1)
+
+    sampler = ArchiveDiffusion(distinct="genes")
+    sampler.prior = score
+    first = sampler.sample(space, summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
+    assert (first[:, ::2] < 6).all()  # a uniform one has 10.5 on average
+    assert first[:, 1::2].mean() > 8
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -158,7 +234,8 @@ def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
         ({"batch_max": 1}, "batch_max"),
         ({"signal": (0.5, 0.2)}, "signal"),
         ({"signal": (0.5, 1.2)}, "signal"),
-        ({"redrawn": -0.1}, "redrawn"),
+        ({"pool": 0}, "pool"),
+        ({"two_genes": 1.5}, "two_genes"),
         ({"temperature": 0}, "temperature"),
         ({"patience": -1}, "patience"),
     ],

@@ -4,6 +4,7 @@ from ednag.diffusion.mappings import Energy, Identity, Mapping, PiecewiseLinear,
 from ednag.diffusion.schedules import DDPM, Cosine, Linear, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
+from ednag.samplers.adapters import Nevergrad, OptunaTPE, PymooGA
 from ednag.samplers.base import FitnessFunction, Sampler, State
 from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
 from ednag.samplers.categorical import ArchiveDiffusion
@@ -23,9 +24,12 @@ __all__ = [
     "Linear",
     "LocalSearch",
     "Mapping",
+    "Nevergrad",
+    "OptunaTPE",
     "PiecewiseLinear",
     "PolynomialMutation",
     "Power",
+    "PymooGA",
     "RandomSearch",
     "Rank",
     "RegularisedEvolution",
