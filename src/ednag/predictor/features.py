@@ -29,7 +29,6 @@ def class_features(
     coreset: int = CORESET,
     most: int = MOST,
     names: Sequence[str] | None = None,
-    repeat: bool = False,
 ) -> Tensor:
     """Describe each class by the features of a few of its images.
 
@@ -40,7 +39,6 @@ def class_features(
         coreset: ``m``, images of each class to keep; see :func:`k_centre`.
         most: images of each class to choose from.
         names: of the classes, for messages.
-        repeat: take all images of a class that has fewer than the coreset, in turns; with ``False`` that is an error.
 
     Returns:
         float32 ``(K, m, F)``; the same for the same images in the same order.
@@ -52,7 +50,7 @@ def class_features(
     if len(count) < 2:
         raise ValueError("the data set has one class only; a predictor compares architectures on two or more")
     least = int(count.argmin())
-    if count[least] < (1 if repeat else coreset):
+    if count[least] < coreset:
         raise ValueError(
             f"class {names[least] if names else least} has {int(count[least])} images, fewer than the coreset of {coreset}; "
             "give more images of it, or leave it out"
@@ -63,7 +61,7 @@ def class_features(
         spaced = torch.arange(min(most, len(members))) * len(members) // min(most, len(members))
         chosen.append(members[spaced.to(members.device)])
     features = torch.split(extractor(images[torch.cat(chosen)]), [len(some) for some in chosen])
-    return torch.stack([some[k_centre(some, min(coreset, len(some))).tile(coreset)[:coreset]] for some in features])
+    return torch.stack([some[k_centre(some, coreset)] for some in features])
 
 
 def k_centre(points: Tensor, count: int) -> Tensor:
