@@ -40,12 +40,10 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
 
 ABLATIONS: dict[str, Callable[[], Sampler]] = {
     "default, no denoising": functools.partial(ArchiveDiffusion, denoise=False),
+    "default, no recombination": functools.partial(ArchiveDiffusion, recombine=False),
     "default, no corrector": functools.partial(ArchiveDiffusion, correct=False),
     "default, no archive weights": functools.partial(ArchiveDiffusion, weigh=False),
     "default, no surrogate": functools.partial(ArchiveDiffusion, screen=False),
-    "default, no surrogate, no denoising": functools.partial(ArchiveDiffusion, screen=False, denoise=False),
-    "default, no surrogate, no corrector": functools.partial(ArchiveDiffusion, screen=False, correct=False),
-    "default, no surrogate, no archive weights": functools.partial(ArchiveDiffusion, screen=False, weigh=False),
     "default, no features": functools.partial(ArchiveDiffusion, surrogate=GaussianProcess(features=False)),
     "default, no restarts": functools.partial(ArchiveDiffusion, patience=0),
 }

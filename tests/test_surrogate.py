@@ -6,7 +6,7 @@ import torch
 
 from ednag.population import Noise
 from ednag.spaces import NASBench201
-from ednag.surrogate import GaussianProcess, rank_target
+from ednag.surrogate import GaussianProcess, Prior, rank_target
 from tests.reference import categorical_steps as reference
 
 SPACE = NASBench201()
@@ -105,3 +105,43 @@ def test_no_members_at_all_give_finite_scores() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="nugget"):
         GaussianProcess(nugget=0)
+
+
+def test_a_prior_is_its_rank_among_random_architectures() -> None:
+    prior = Prior(lambda genes: genes[..., 0].double() ** 3, SPACE)
+    values = prior(torch.arange(5)[None, :, None].expand(1, 5, 6))[0]
+    share = torch.arange(5, 0, -1) / 5 - 0.1  # better ones, and half of the equals
+    shape = -share.log()
+    wanted = (shape - shape.mean()) / shape.std(correction=0)
+    assert values.tolist() == pytest.approx(wanted.tolist(), abs=0.15)
+    many = prior(SPACE.random(Noise([3]), 4000))
+    assert float(many.mean()) == pytest.approx(0, abs=0.05)
+    assert float(many.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_regression_with_a_prior_is_on_what_it_leaves_with_a_coefficient_by_least_squares() -> None:
+    model, known, target, member, asked = posed(SPACE)
+    g = torch.Generator().manual_seed(1)
+    prior = [torch.randn(2, n, generator=g, dtype=torch.float64) for n in (12, 7)]
+    mean, deviation = model.predict(SPACE, known, target, member, asked, (prior[0], prior[1]))
+    weights = model.weights(SPACE).tolist()
+    for run in range(2):
+        rows = [i for i in range(12) if member[run, i]]
+        k = np.array(
+            [[reference.kernel(known[run, i].tolist(), known[run, j].tolist(), weights) for j in rows] for i in rows]
+        )
+        q = np.array(
+            [[reference.kernel(known[run, i].tolist(), a.tolist(), weights) for a in asked[run]] for i in rows]
+        )
+        inverse = np.linalg.inv(k + model.nugget * np.eye(len(rows)))
+        z, p = target[run, rows].numpy(), prior[0][run, rows].numpy()
+        centre = p.mean()
+        p = p - centre
+        # generalised least squares, with `certainty` pseudo-observations of the coefficient at `trust`
+        c = (model.certainty * model.trust + p @ inverse @ z) / (model.certainty + p @ inverse @ p)
+        left = z - c * p
+        wanted = c * (prior[1][run].numpy() - centre) + q.T @ inverse @ left
+        assert mean[run].tolist() == pytest.approx(wanted.tolist(), rel=1e-6, abs=1e-9)
+        explained = np.clip(1 - np.einsum("in,ij,jn->n", q, inverse, q), 1e-6, None)
+        spread = left @ inverse @ left / len(rows)
+        assert deviation[run].tolist() == pytest.approx(np.sqrt(spread * explained).tolist(), rel=1e-5)

@@ -7,16 +7,63 @@ The kernel is stationary in one-hot genes and in the optional features of the sp
 
 with ``w`` such that two random architectures are ``gene_scale`` and ``feature_scale`` apart on average: the scales mean
 the same in any space. The target is a function of ranks (:func:`rank_target`), so that any increasing transformation of
-the fitness gives the same model.
+the fitness gives the same model. So does the optional prior (:class:`Prior`), which becomes the process's mean.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ednag.population import Noise
 from ednag.spaces import SearchSpace
+
+Score = Callable[[Tensor], Tensor]
+"""A score of architectures known before any is evaluated, from genes int64 ``(R, N, L)`` to ``(R, N)``, higher is better."""
+
+
+class Prior:
+    """A score known beforehand, put on the scale of :func:`rank_target`: only the order it gives matters.
+
+    The score is ranked among those of 1,024 random valid architectures, always the same. If a run is to be the same
+    alone and in a batch, the score of an architecture must not depend on what else is scored with it.
+
+    Args:
+        score: for any valid genes; NaN is worst.
+        space: what the genes mean.
+        device: where genes arrive.
+    """
+
+    def __init__(self, score: Score, space: SearchSpace, device: torch.device | str = "cpu") -> None:
+        self.score, self.space = score, space
+        some = _random_valid(space).to(device)
+        self._reference = self._scored(some[None])[0].sort().values.contiguous()
+        shape = self._shape(self._reference)
+        self._centre, self._spread = shape.mean(), shape.std(correction=0).clamp(min=1e-6)
+
+    def __call__(self, genes: Tensor) -> Tensor:
+        """Score genes ``(R, N, L)``: float64 ``(R, N)``, zero mean and unit variance over random architectures."""
+        return (self._shape(self._scored(genes)) - self._centre) / self._spread
+
+    def _scored(self, genes: Tensor) -> Tensor:
+        return self.score(genes).double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+    def _shape(self, score: Tensor) -> Tensor:
+        """``-log`` of the share of random architectures that are better, ties counted half."""
+        n = len(self._reference)
+        score = score.contiguous()
+        upto = torch.searchsorted(self._reference, score, right=True)
+        below = torch.searchsorted(self._reference, score)
+        return -((n - (upto + below) / 2 + 0.5) / (n + 0.5)).log()
+
+
+def _random_valid(space: SearchSpace) -> Tensor:
+    """Random valid architectures of a space, up to 1,024, always the same, int64 ``(n, L)``."""
+    genes = space.random(Noise([0]), 1024)[0]
+    valid = space.valid(genes)
+    return genes[valid] if int(valid.sum()) > 1 else genes
 
 
 class GaussianProcess:
@@ -28,6 +75,9 @@ class GaussianProcess:
         nugget: noise variance relative to the signal's, > 0.
         beta: deviations added to the mean by :meth:`score`, >= 0.
         features: whether to use the features of the space.
+        trust: coefficient that a :class:`Prior` is expected to have as the mean of the process, before any evaluation.
+        certainty: how strongly, >= 0: the coefficient is ``N(trust, signal variance / certainty)``. Members inform it
+            with a weight of about 2 each, so that 20 is worth about ten evaluations.
     """
 
     def __init__(
@@ -37,6 +87,8 @@ class GaussianProcess:
         nugget: float = 0.03,
         beta: float = 1.2,
         features: bool = True,
+        trust: float = 0.5,
+        certainty: float = 20.0,
     ) -> None:
         if gene_scale < 0 or feature_scale < 0 or nugget <= 0 or beta < 0:
             raise ValueError(
@@ -44,7 +96,10 @@ class GaussianProcess:
                 f"got {gene_scale}, {feature_scale}, {beta} and {nugget}"
             )
         self.gene_scale, self.feature_scale = gene_scale, feature_scale
+        if certainty < 0:
+            raise ValueError(f"certainty must be >= 0, got {certainty}")
         self.nugget, self.beta, self.features = nugget, beta, features
+        self.trust, self.certainty = trust, certainty
         self._weights: tuple[SearchSpace, Tensor] | None = None
 
     def embed(self, space: SearchSpace, genes: Tensor) -> Tensor:
@@ -59,9 +114,7 @@ class GaussianProcess:
         They come from the mean squared distances of 1,024 random valid architectures, always the same.
         """
         if self._weights is None or self._weights[0] is not space:
-            genes = space.random(Noise([0]), 1024)[0]
-            some = genes[space.valid(genes)]
-            spread = 2 * self.embed(space, some if len(some) > 1 else genes).double().var(0, correction=0)
+            spread = 2 * self.embed(space, _random_valid(space)).double().var(0, correction=0)
             hot = space.num_genes * max(space.cardinalities)
             scales = (self.gene_scale, self.feature_scale)
             parts = [
@@ -94,9 +147,17 @@ class GaussianProcess:
         return (left @ right.mT).double().exp_()
 
     def predict(
-        self, space: SearchSpace, known: Tensor, target: Tensor, member: Tensor, asked: Tensor
+        self,
+        space: SearchSpace,
+        known: Tensor,
+        target: Tensor,
+        member: Tensor,
+        asked: Tensor,
+        prior: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Regress.
+        """Regress; with a prior, on what a multiple of it leaves.
+
+        The multiple is the posterior mean of its coefficient, so that a prior that contradicts the evaluations fades.
 
         Args:
             space: what the genes mean.
@@ -104,6 +165,7 @@ class GaussianProcess:
             target: their values, float64 ``(R, M)``, zero mean over members, 0 elsewhere.
             member: which of them count, bool ``(R, M)``.
             asked: architectures to predict, ``(R, N, D)``.
+            prior: what a :class:`Prior` says of ``known`` and of ``asked``, float64 ``(R, M)`` and ``(R, N)``.
 
         Returns:
             mean and standard deviation of the noise-free value, float64 ``(R, N)``.
@@ -113,17 +175,33 @@ class GaussianProcess:
         factor = torch.linalg.cholesky_ex(covariance).L
         v = torch.linalg.solve_triangular(factor, self.kernel(space, asked, known, member).mT, upper=False)
         b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
+        shift: Tensor | float = 0.0
+        if prior is not None:
+            centre = (prior[0] * member).sum(-1, keepdim=True) / member.sum(-1, keepdim=True).clamp(min=1)
+            p = torch.linalg.solve_triangular(factor, ((prior[0] - centre) * member)[..., None], upper=False)
+            share = (self.trust * self.certainty + (p * b).sum(-2)) / (self.certainty + p.square().sum(-2)).clamp(
+                min=1e-9
+            )
+            b, shift = b - share[..., None] * p, share * (prior[1] - centre)
         signal = (b.square().sum((-2, -1)) / member.sum(-1).clamp(min=1)).sqrt()
         left = (1 - torch.linalg.vector_norm(v, dim=-2).square()).clamp(min=1e-6)
-        return (v.mT @ b).squeeze(-1), signal[:, None] * left.sqrt()
+        return (v.mT @ b).squeeze(-1) + shift, signal[:, None] * left.sqrt()
 
-    def score(self, space: SearchSpace, known: Tensor, target: Tensor, member: Tensor, asked: Tensor) -> Tensor:
+    def score(
+        self,
+        space: SearchSpace,
+        known: Tensor,
+        target: Tensor,
+        member: Tensor,
+        asked: Tensor,
+        prior: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Upper confidence bound, float64 ``(R, N)``; see :meth:`predict`.
 
         Rounded to 2^-20, far above rounding errors and far below anything that matters: scores that are equal in exact
         arithmetic are equal, however the batch is laid out.
         """
-        mean, deviation = self.predict(space, known, target, member, asked)
+        mean, deviation = self.predict(space, known, target, member, asked, prior)
         return ((mean + self.beta * deviation) * 2**20).round() / 2**20
 
 

@@ -11,7 +11,7 @@ from ednag.evolution.operators import (
     min_max,
     mutate_genes,
     mutate_some,
-    rank_roulette,
+    roulette,
 )
 
 
@@ -88,10 +88,9 @@ def test_ranks_agree_with_counting() -> None:
     assert some == reference.average_rank(fitness[member].tolist())
 
 
-def test_the_roulette_of_ranks_draws_by_its_weights() -> None:
-    rank = torch.tensor([[2.0, 0.0, 1.0, 3.0]], dtype=torch.float64)
-    member = torch.tensor([[True, True, False, True]])
-    drawn = rank_roulette(rank, member, 1.5, torch.rand((1, 40000), generator=torch.Generator().manual_seed(0)))
+def test_the_roulette_draws_by_its_weights() -> None:
+    log_weight = torch.tensor([[-2 / 1.5, 0.0, -torch.inf, -3 / 1.5]], dtype=torch.float64) - 50
+    drawn = roulette(log_weight, torch.rand((1, 40000), generator=torch.Generator().manual_seed(0)))
     weights = [math.exp(-2 / 1.5), 1.0, 0.0, math.exp(-3 / 1.5)]
     share = torch.bincount(drawn[0], minlength=4) / 40000
     assert share.tolist() == pytest.approx([w / sum(weights) for w in weights], abs=0.01)

@@ -132,10 +132,10 @@ def candidates(**options: bool) -> torch.Tensor:
 
 
 def test_denoising_recombines_members_and_the_corrector_brings_in_what_none_has() -> None:
-    recombined = candidates(correct=False)
+    recombined = candidates(correct=False, weigh=False)
     assert recombined.max() <= 1
-    assert 0 < recombined.double().mean(-1).unique().numel() - 2
-    assert candidates(correct=False, recombine=False).double().mean(-1).unique().numel() <= 2
+    assert recombined.sum(-1).unique().numel() > 3
+    assert candidates(correct=False, weigh=False, recombine=False).sum(-1).unique().tolist() == [0, 6]
     foreign = (candidates() > 1).sum(-1)
     assert foreign.max() == 2
     assert (foreign > 0).double().mean() > 0.5
@@ -223,8 +223,8 @@ def test_a_prior_is_asked_for_valid_architectures_only_and_leads_the_first_half(
     sampler = ArchiveDiffusion(distinct="genes")
     sampler.prior = score
     first = sampler.sample(space, summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
-    assert (first[:, ::2] < 6).all()  # a uniform one has 10.5 on average
-    assert first[:, 1::2].mean() > 8
+    assert ((first < 6).sum(1) >= 3).all()  # a uniform one has 10.5 on average
+    assert first.amax(1).mean() > 8
 
 
 @pytest.mark.parametrize(

@@ -99,18 +99,17 @@ def average_rank(fitness: Tensor, member: Tensor) -> Tensor:
     return fitness.shape[-1] - upto + (upto - below - 1) / 2
 
 
-def rank_roulette(rank: Tensor, member: Tensor, scale: float, u: Tensor) -> Tensor:
-    """Draw parents, with replacement, with probability proportional to ``exp(-rank / scale)``.
+def roulette(log_weight: Tensor, u: Tensor) -> Tensor:
+    """Draw parents by roulette wheel, with replacement.
 
     Args:
-        rank: see :func:`average_rank`, ``(*B, M)``.
-        member: who may be drawn, bool ``(*B, M)``; someone must.
-        scale: rank at which the probability has fallen by ``e``, > 0.
+        log_weight: ``(*B, M)``; ``-inf`` where a member must not be drawn. Someone must be free to be drawn.
         u: uniform numbers in ``[0, 1)``, ``(*B, N)``.
 
     Returns:
         indices, int64 ``(*B, N)``.
     """
-    wheel = (-rank.double() / scale).exp().where(member, 0.0).cumsum(-1)
+    weight = (log_weight - log_weight.amax(-1, keepdim=True)).double().exp()
+    wheel = ((weight * 2**40).round() / 2**40).cumsum(-1)  # exact sums: the same alone and in a batch
     drawn = torch.searchsorted(wheel, u.double() * wheel[..., -1:], right=True)
-    return drawn.clamp(max=rank.shape[-1] - 1)
+    return drawn.clamp(max=log_weight.shape[-1] - 1)

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ednag.diffusion.categorical import denoise
-from ednag.evolution.operators import average_rank, mutate_some, rank_roulette
+from ednag.diffusion.categorical import denoise, uniform_genes
+from ednag.evolution.operators import average_rank, mutate_some, roulette
 from ednag.population import Noise, first_occurrence
-from ednag.samplers.base import Sampler, State
-from ednag.surrogate import GaussianProcess, rank_target
+from ednag.samplers.base import ENUMERABLE, Sampler, State, every_gene_string
+from ednag.surrogate import GaussianProcess, Prior, Score, rank_target
 
 
 class Members(NamedTuple):
@@ -34,12 +34,13 @@ class Members(NamedTuple):
 class ArchiveDiffusion(Sampler):
     """Categorical diffusion whose denoiser is the archive, an evolutionary corrector, and a surrogate that screens.
 
-    A round proposes a pool and pays for its most promising few:
+    A round takes one way through its parts, and pays for the most promising few at its end:
 
-    1. *Denoise* from uniform noise through the signal levels, with the posterior over the archive, each member weighted
-       by ``exp(-rank / (temperature m))`` (:mod:`ednag.diffusion.categorical`).
-    2. *Correct*: change one or two genes of members drawn with probability ``exp(-rank / elite)``.
-    3. *Screen* both, and some uniform architectures, by the upper confidence bound of a Gaussian process on the archive
+    1. *Denoise*: from uniform noise through the signal levels, with the posterior over the archive, each member weighted
+       by ``exp(-rank / (temperature m))`` (:mod:`ednag.diffusion.categorical`). What comes out recombines the genes of
+       members that are alike and good.
+    2. *Correct*: change one gene or two of each, which brings in what no member has.
+    3. *Screen* these, and some uniform architectures, by the upper confidence bound of a Gaussian process on the archive
        (:mod:`ednag.surrogate`). Only what was never evaluated, and is isomorphic to nothing evaluated, is proposed.
     4. *Restart*: a run that did not improve for ``patience`` neighbourhoods (of all one-gene changes) opens a new epoch,
        as at its beginning with ``initial`` unscreened architectures; steps 1 to 3 see the epoch's members only.
@@ -47,34 +48,33 @@ class ArchiveDiffusion(Sampler):
     Fitness enters through ranks alone. Where the pool has nothing new, uniform architectures are looked through, and in
     spaces of up to 2^17 gene strings all of them.
 
-    What earns its place, on NAS-Bench-201: the screen, and the features of the space together with restarts. Under the
-    screen, leaving out denoising or the archive's weights changes no success rate by more than chance, and denoising and
-    correction can replace each other; in a space of 28 genes, correction is needed too
-    (``benchmarks/default_sampler.py --ablations``).
-
     Args:
         initial: unscreened uniform architectures at the start of an epoch.
         batch: evaluations a round; more, ``evaluated / batch_growth``, as the archive grows.
         batch_growth: see ``batch``.
         batch_max: most evaluations a round.
-        denoised: architectures that denoising proposes a round.
-        corrected: architectures that the corrector proposes a round.
-        uniform: uniform architectures a round.
-        signal: signal levels of the reverse process, from noisy to clean, increasing, in ``(0, 1]``, relative to the last
-            one: that is ``1 - redrawn / L``.
-        redrawn: genes that the last level leaves to chance, on average: the mutation that is part of denoising, the same
-            number in a space of any length.
+        pool: architectures a round that denoising and correction make, to be screened.
+        uniform: uniform architectures a round that are screened with them.
+        signal: signal levels of the reverse process, from noisy to clean, increasing, in ``(0, 1]``. The corrector
+            expects clean ones, hence a last level of 1.
         temperature: share of the members over which a member's weight in the posterior falls by ``e``.
-        elite: rank over which a parent's probability falls by ``e``.
         two_genes: probability that the corrector changes two genes in place of one.
         patience: neighbourhoods without improvement that end an epoch; 0 for never.
         window: members that the model looks at: the latest half and the best of the others. Bounds the cost of a round.
         surrogate: settings of the screen; the defaults where ``None``.
-        denoise: whether to denoise (the pool keeps its size: the corrector proposes more).
+        denoise: whether to denoise; else the corrector is given noise.
+        recombine: whether each gene is denoised by itself; else whole members are drawn by weight, which is what
+            exact denoising, with the joint posterior of all genes, amounts to.
         weigh: whether better members weigh more in the posterior.
-        correct: whether to correct (the pool keeps its size: denoising proposes more).
-        screen: whether to screen; else denoised and corrected architectures are paid for in turn.
+        correct: whether to correct.
+        screen: whether to screen; else what comes first is paid for.
         distinct: see :class:`Sampler`.
+
+    Attributes:
+        prior: a score of any valid architectures that is known before the first is evaluated, such as a trained
+            predictor's: from genes int64 ``(R, N, L)`` to ``(R, N)``, higher is better; ``None`` for none. Set it before
+            the run begins. It chooses half of the first architectures (the best of 1,024 uniform ones), and its ranks
+            become the mean of the surrogate, by a coefficient that the evaluations correct (:class:`Prior`).
     """
 
     def __init__(
@@ -83,51 +83,42 @@ class ArchiveDiffusion(Sampler):
         batch: int = 2,
         batch_growth: int = 40,
         batch_max: int = 16,
-        denoised: int = 64,
-        corrected: int = 64,
+        pool: int = 128,
         uniform: int = 16,
-        signal: Sequence[float] = (0.125, 0.4125, 0.7125, 1.0),
-        redrawn: float = 1.2,
+        signal: Sequence[float] = (0.2, 0.45, 0.7, 1.0),
         temperature: float = 0.15,
-        elite: float = 3.0,
         two_genes: float = 0.4,
         patience: float = 1.5,
         window: int = 256,
         surrogate: GaussianProcess | None = None,
         denoise: bool = True,
+        recombine: bool = True,
         weigh: bool = True,
         correct: bool = True,
         screen: bool = True,
         distinct: Literal["isomorphism", "genes"] = "isomorphism",
     ) -> None:
         super().__init__(distinct)
-        counts = {"initial": initial, "batch": batch, "batch_growth": batch_growth, "uniform": uniform}
+        counts = {"initial": initial, "batch": batch, "batch_growth": batch_growth, "pool": pool, "uniform": uniform}
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
-        if batch_max < batch or denoised < 0 or corrected < 0 or window < 2:
-            raise ValueError(
-                f"need batch_max >= batch, denoised >= 0, corrected >= 0, window >= 2; "
-                f"got {batch_max}, {denoised}, {corrected}, {window}"
-            )
+        if batch_max < batch or window < 2:
+            raise ValueError(f"need batch_max >= batch and window >= 2, got {batch_max} and {window}")
         if len(signal) == 0 or not all(a < b for a, b in pairwise((0.0, *signal))) or signal[-1] > 1:
             raise ValueError(f"signal must be increasing levels in (0, 1], got {list(signal)}")
-        if redrawn < 0:
-            raise ValueError(f"redrawn must be >= 0, got {redrawn}")
-        if temperature <= 0 or elite <= 0 or not 0 <= two_genes <= 1 or patience < 0:
+        if temperature <= 0 or not 0 <= two_genes <= 1 or patience < 0:
             raise ValueError(
-                f"need temperature > 0, elite > 0, two_genes in [0, 1], patience >= 0; "
-                f"got {temperature}, {elite}, {two_genes}, {patience}"
+                f"need temperature > 0, two_genes in [0, 1], patience >= 0; got {temperature}, {two_genes}, {patience}"
             )
         self.initial, self.batch, self.batch_growth, self.batch_max = initial, batch, batch_growth, batch_max
-        self.denoised = (denoised + (0 if correct else corrected)) if denoise else 0
-        self.corrected = (corrected + (0 if denoise else denoised)) if correct else 0
-        self.uniform = uniform + (0 if denoise or correct else denoised + corrected)
-        self.signal, self.redrawn = tuple(signal), redrawn
-        self.temperature, self.weigh = temperature, weigh
-        self.elite, self.two_genes = elite, two_genes
+        self.pool, self.uniform, self.signal = pool, uniform, tuple(signal)
+        self.temperature, self.two_genes = temperature, two_genes
         self.patience, self.window = patience, window
+        self.denoise, self.recombine, self.weigh, self.correct = denoise, recombine, weigh, correct
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
+        self.prior: Score | None = None
+        self._prior: Prior | None = None
 
     def start(self, state: State) -> State:
         """Open the first epoch.
@@ -150,8 +141,7 @@ class ArchiveDiffusion(Sampler):
             return state, state.archive.genes[:, :1]
         opening = state.memory["opening"] > 0
         if state.step == 0:
-            pool = self.space.random(state.noise, 8 * self.initial)
-            score = -torch.arange(pool.shape[1], device=pool.device).double().expand(pool.shape[:2])
+            pool, score = self._first(state.noise)
         else:
             members = self._members(state)
             pool = self._pool(state.noise, members)
@@ -196,26 +186,35 @@ class ArchiveDiffusion(Sampler):
         genes = state.archive.genes.gather(1, place[..., None].expand(-1, -1, self.space.num_genes))
         return Members(genes, real, average_rank(fitness, real))
 
-    def _pool(self, noise: Noise, members: Members) -> Tensor:
-        """Propose uniform, denoised and corrected architectures, in this order, ``(R, N, L)``."""
-        runs, length = len(noise), self.space.num_genes
-        cardinalities = torch.tensor(self.space.cardinalities, device=noise.device)
-        pools = [self.space.random(noise, self.uniform)]
-        if self.denoised:
-            u = noise.uniform(1 + 2 * len(self.signal), self.denoised, length).transpose(0, 1)
-            pools.append(denoise(members.genes, self._log_weight(members), self._levels(), cardinalities, u))
-        if self.corrected:
-            u = noise.uniform(self.corrected, 2 + 2 * length)
-            parent = rank_roulette(members.rank, members.real, self.elite, u[..., 0].contiguous())
-            genes = members.genes.gather(1, parent[..., None].expand(-1, -1, length))
-            number = 1 + (u[..., 1] < self.two_genes).long()
-            pools.append(mutate_some(genes, cardinalities, number, u[..., 2 : 2 + length], u[..., 2 + length :]))
-        return torch.cat(pools, 1).view(runs, -1, length)
+    def _first(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Propose uniform architectures, ``(R, N, L)``, in any order; with a prior, by turns its best and any."""
+        prior = self._calibrated(noise.device)
+        pool = self.space.random(noise, 8 * self.initial if prior is None else CANDIDATES)
+        turn = torch.arange(pool.shape[1], device=pool.device)
+        if prior is None:
+            return pool, -turn.double().expand(pool.shape[:2])
+        worth = prior(self._repaired(pool)).masked_fill(~self.space.valid(pool), -torch.inf)
+        place = worth.argsort(dim=1, descending=True, stable=True).argsort(1)
+        return pool, -torch.minimum(2 * place, 2 * turn + 1).double()
 
-    def _levels(self) -> list[float]:
-        """Signal levels of the reverse process in this space."""
-        last = max(1 - self.redrawn / self.space.num_genes, 0.5)
-        return [last * level for level in self.signal]
+    def _pool(self, noise: Noise, members: Members) -> Tensor:
+        """Propose uniform architectures, then denoised and corrected ones, ``(R, N, L)``."""
+        length = self.space.num_genes
+        cardinalities = torch.tensor(self.space.cardinalities, device=noise.device)
+        uniform = self.space.random(noise, self.uniform)
+        u = noise.uniform(1 + 2 * len(self.signal), self.pool, length).transpose(0, 1)
+        if not self.denoise:
+            genes = uniform_genes(u[0], cardinalities)
+        elif self.recombine:
+            genes = denoise(members.genes, self._log_weight(members), self.signal, cardinalities, u)
+        else:
+            parent = roulette(self._log_weight(members), u[0, ..., 0].contiguous())
+            genes = members.genes.gather(1, parent[..., None].expand(-1, -1, length))
+        if self.correct:
+            v = noise.uniform(self.pool, 1 + 2 * length)
+            number = 1 + (v[..., 0] < self.two_genes).long()
+            genes = mutate_some(genes, cardinalities, number, v[..., 1 : 1 + length], v[..., 1 + length :])
+        return torch.cat([uniform, genes], 1)
 
     def _log_weight(self, members: Members) -> Tensor:
         """``log g`` of the posterior, ``(R, M)``; uniform in an epoch without members."""
@@ -225,14 +224,31 @@ class ArchiveDiffusion(Sampler):
 
     def _score(self, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: the surrogate's; uniform ones first, by turns, while an epoch opens."""
-        turn = torch.arange(pool.shape[1], device=pool.device).double() - self.uniform
-        plain = (-turn).expand(pool.shape[:2])
+        turn = torch.arange(pool.shape[1], device=pool.device).double()
+        plain = -turn.expand(pool.shape[:2])
         if self.surrogate is None:
-            turn = torch.where(turn < 0, 1e6, turn % max(self.denoised, self.corrected, 1))
-            return torch.where(opening[:, None], plain, -turn)
+            return plain.where(opening[:, None], -((turn - self.uniform) % pool.shape[1]))
         target = rank_target(members.rank, members.real)
         known, asked = (self.surrogate.embed(self.space, genes) for genes in (members.genes, pool))
-        return plain.where(opening[:, None], self.surrogate.score(self.space, known, target, members.real, asked))
+        score = self._calibrated(pool.device)
+        prior = None if score is None else (score(members.genes), score(self._repaired(pool)))
+        return plain.where(
+            opening[:, None], self.surrogate.score(self.space, known, target, members.real, asked, prior)
+        )
+
+    def _repaired(self, pool: Tensor) -> Tensor:
+        """Put a valid architecture in place of each invalid one, where there is any: the prior is asked for no others."""
+        valid = self.space.valid(pool)
+        first = valid.long().argmax(1)[:, None, None].expand(-1, 1, pool.shape[-1])
+        return pool.where(valid[..., None], pool.gather(1, first))
+
+    def _calibrated(self, device: torch.device) -> Prior | None:
+        """The prior, put on the scale of ranks in this space."""
+        if self.prior is None:
+            return None
+        if self._prior is None or self._prior.score is not self.prior or self._prior.space is not self.space:
+            self._prior = Prior(self.prior, self.space, device)
+        return self._prior
 
     def _pick(self, state: State, pool: Tensor, score: Tensor, want: Tensor, lottery: Tensor) -> tuple[State, Tensor]:
         """Take the best-scored architectures that are valid, new, and not isomorphic to each other, ``(R, k, L)``."""
@@ -262,8 +278,7 @@ class ArchiveDiffusion(Sampler):
     def _unseen(self, known: Tensor, number: int, noise: Noise) -> Tensor:
         """Look for new architectures in the whole space where it is small, else among uniform ones, ``(n, L)``."""
         if self.space.size <= ENUMERABLE:
-            choices = [torch.arange(k, device=noise.device) for k in self.space.cardinalities]
-            genes = torch.cartesian_prod(*choices).view(self.space.size, -1)
+            genes = every_gene_string(self.space, noise.device)
             genes = genes[noise.uniform(self.space.size)[0].argsort()]
         else:
             genes = self.space.random(noise, 4096)[0]
@@ -272,5 +287,5 @@ class ArchiveDiffusion(Sampler):
         return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
 
 
-ENUMERABLE = 2**17
-"""Spaces of up to this many gene strings are searched whole when proposals run out."""
+CANDIDATES = 1024
+"""Uniform architectures among which a prior chooses the first ones."""
