@@ -216,23 +216,25 @@ class MetaData(pl.LightningDataModule):
         return list(dict.fromkeys(self.tasks[i].source for i in tasks))
 
     def _split(self, used: Sequence[int]) -> dict[str, list[int]]:
-        """Divide tasks by their source."""
+        """Divide tasks by their source; where one source is all there is beside the tests, hold out some of its tasks."""
         sources = self._sources(used)
         for name in self.val_sources:
             if name not in sources or name in self.test_sources:
                 raise ValueError(
                     f"val source {name!r} is a test source or has no tasks; there are {', '.join(sources)}"
                 )
-        rest = [name for name in sources if name not in self.test_sources]
-        held = self.val_sources
-        if not held:
-            order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(self.seed)).tolist()
-            held = tuple(rest[i] for i in order[: max(round(self.val_fraction * len(rest)), 1)])
+        rest = [i for i in used if self.tasks[i].source not in self.test_sources]
+        group = {i: self.tasks[i].source if len(self._sources(rest)) > 1 else str(i) for i in rest}
+        held = set(self.val_sources) or self._hold_out(list(dict.fromkeys(group.values())))
         parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
         for i in used:
-            source = self.tasks[i].source
-            parts["test" if source in self.test_sources else "val" if source in held else "train"].append(i)
+            parts["test" if i not in group else "val" if group[i] in held else "train"].append(i)
         return parts
+
+    def _hold_out(self, groups: Sequence[str]) -> set[str]:
+        """Draw a share of some groups."""
+        order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        return {groups[i] for i in order[: max(round(self.val_fraction * len(groups)), 1)]}
 
     def _features(self, task: TaskDefinition) -> Tensor:
         """Features of a task: from the cache, else recomputed and cached."""
