@@ -50,13 +50,12 @@ class MetaFitness(Fitness):
         super().__init__()
         if images < 1:
             raise ValueError(f"images must be >= 1, got {images}")
-        self.source, self.beta, self.images, self.cache = predictor, beta, images, cache
-        self.predictor: MetaPredictor | None = None
-        self._attached = False
+        self.predictor, self.beta, self.images, self.cache = predictor, beta, images, cache
+        self._model: MetaPredictor | None = None
 
     def attach(self, predictor: MetaPredictor) -> None:
         """Score with this predictor, such as the module of a fit that has ended, whatever was named."""
-        self.predictor, self._attached = predictor.eval(), True
+        self._model = predictor.eval()
 
     def setup(
         self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
@@ -69,9 +68,9 @@ class MetaFitness(Fitness):
             ValueError: if there are no images, too few or of one class, or the predictor is of another space.
         """
         super().setup(space, data, device)
-        if self.predictor is None:
-            self.predictor = load_predictor(self.source or space.name)
-        model = self.predictor.to(self.device)
+        if self._model is None:
+            self._model = load_predictor(self.predictor or space.name)
+        model = self._model.to(self.device)
         if model.space.name != space.name:
             raise ValueError(
                 f"the predictor was trained on {model.space.name} and can't score {space.name}; "
@@ -116,9 +115,9 @@ class MetaFitness(Fitness):
         return mean.double().to(genes.device), deviation.double().to(genes.device)
 
     def _ready(self) -> MetaPredictor:
-        if self.predictor is None:
+        if self._model is None:
             raise RuntimeError("MetaFitness.setup has not been called")
-        return self.predictor
+        return self._model
 
     def _fingerprint(self) -> str:
         """Digest of the predictor's weights and the images."""
