@@ -11,6 +11,7 @@ import torch
 
 from ednag.drawing import cell_figure, draw_architecture, draw_cells, place
 from ednag.population import Noise
+from ednag.spaces import MobileNetV3, NASBench101, TransNAS101Macro, TransNAS101Micro
 from ednag.spaces.base import SearchSpace
 from ednag.spaces.darts import DARTS
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
@@ -120,3 +121,68 @@ def test_bad_drawings_are_refused(edges: list[tuple[str, str, str]], name: str, 
     with pytest.raises(ValueError, match=message):
         draw_cells({"cell": edges}, [tmp_path / name])
     assert not list(tmp_path.iterdir())
+
+
+SPACES = [NASBench101(), TransNAS101Micro(), TransNAS101Macro(), MobileNetV3(1.2)]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_nothing_overlaps_in_a_drawing_of_any_space(space: SearchSpace) -> None:
+    drawn = [genes for genes in space.random(Noise([2]), 8)[0] if any(space.edges(genes).values())][:3]
+    for genes in drawn:
+        figure = cell_figure(space.edges(genes))
+        figure.draw_without_rendering()
+        renderer = figure.canvas.get_renderer()
+        for axes in figure.axes:
+            boxes = [text.get_bbox_patch().get_window_extent(renderer) for text in axes.texts]
+            assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+            assert all(box.x0 >= figure.bbox.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_a_cell_of_nasbench101_shows_its_vertices_and_edges() -> None:
+    space = NASBench101()
+    text = "0110000011000010000100000 input,conv1x1-bn-relu,maxpool3x3,conv3x3-bn-relu,output"
+    (edges,) = space.edges(space.parse(text)).values()
+    assert edges == [
+        ("input", "1 conv1x1", ""),
+        ("input", "2 maxpool3x3", ""),
+        ("1 conv1x1", "3 conv3x3", ""),
+        ("1 conv1x1", "output", ""),
+        ("2 maxpool3x3", "output", ""),
+        ("3 conv3x3", "output", ""),
+    ]
+
+
+def test_a_skeleton_shows_channels_and_resolution() -> None:
+    space = TransNAS101Macro()
+    (edges,) = space.edges(space.parse("64-1342-basic")).values()
+    assert [node for _, node, _ in edges] == ["1: 64 ch, 1/4", "2: 64 ch, 1/8", "3: 128 ch, 1/16", "4: 256 ch, 1/16"]
+    assert [label for _, _, label in edges] == ["keep", "halve", "widen, halve", "widen"]
+    encoder = space.encoder(space.parse("64-1342-basic"))
+    assert encoder.out_channels == 256
+    assert encoder(torch.zeros(1, 3, 64, 64)).shape[-1] == 64 // 16
+
+
+def test_a_sub_network_shows_its_layers_stage_by_stage() -> None:
+    space = MobileNetV3()
+    stages = space.edges(space.parse("ks=35,357,3333,77,5757 e=36,346,6666,33,4646 d=2,3,4,2,4"))
+    assert [len(chain) for chain in stages.values()] == [2, 3, 4, 2, 4]
+    titles = list(stages)
+    assert titles[0] == "stage 1: 16 to 24 channels, half the size, ReLU"
+    assert titles[3] == "stage 4: 80 to 112 channels, squeeze, h-swish"
+    assert stages[titles[1]] == [
+        ("in", "1", "3x3, expand 3"),
+        ("1", "2", "5x5, expand 4"),
+        ("2", "out", "7x7, expand 6"),
+    ]
+
+
+def test_a_micro_cell_shows_the_edges_that_carry_something() -> None:
+    space = TransNAS101Micro()
+    (edges,) = space.edges(space.parse("64-41414-1_02_303")).values()
+    assert edges == [
+        ("in", "1", "skip_connect"),
+        ("1", "2", "nor_conv_1x1"),
+        ("in", "out", "nor_conv_3x3"),
+        ("2", "out", "nor_conv_3x3"),
+    ]

@@ -1,4 +1,4 @@
-"""Drawings of cells: nodes in layers from left to right, operations as labelled boxes on their edges."""
+"""Drawings of cells and stages: nodes in layers from left to right, operations as labelled boxes on their edges."""
 
 from __future__ import annotations
 
@@ -104,16 +104,19 @@ def cell_figure(cells: Mapping[str, Edges]) -> Figure:
     labels = sorted({label for edges in cells.values() for _, _, label in edges if label})
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     extents = [_extent(placement) for placement in placements.values()]
-    column = 0.45 + 0.035 * max(map(len, labels), default=0)  # inches: half of a label's box, and of a node's
+    longest = max(len(name) for placement in placements.values() for name in placement.nodes)
+    # Inches: half of a label's box, and of a node's.
+    column = 0.45 + 0.035 * max(map(len, labels), default=0) + 0.045 * max(0, longest - 7)
+    margin = 0.6 + 0.045 * max(0, longest - 7)
     right = max(last for _, _, last in extents)
-    width = column * right + 1.2
+    width = column * right + 2 * margin
     heights = [0.42 * (top - bottom) + 1.0 for bottom, top, _ in extents]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(cells), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, (title, placement), (bottom, top, _) in zip(panels, placements.items(), extents, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set(xlim=(-0.6 / column, right + 0.6 / column), ylim=(bottom - 0.7, top + 0.7))
+        axes.set(xlim=(-margin / column, right + margin / column), ylim=(bottom - 0.7, top + 0.7))
         axes.axis("off")
         _draw(axes, cells[title], placement, colours, column)
     return figure
@@ -228,7 +231,7 @@ def _draw(axes: Axes, edges: Edges, placement: Placement, colours: Mapping[str, 
     from matplotlib.patches import FancyArrowPatch
 
     for route, (_, target, _) in zip(placement.routes, edges, strict=True):
-        border = (0.08 + 0.0335 * len(target)) / column
+        border = (0.085 + 0.041 * len(target)) / column
         arrow = FancyArrowPatch(
             path=_smooth(route, border), arrowstyle="-|>", mutation_scale=9, linewidth=1, color="#555555", zorder=1
         )

@@ -196,6 +196,27 @@ class MobileNetV3(SearchSpace):
         ks, e = ([int(v) for stage in part for v in f"{stage:0<4}"[:4]] for part in (kernels, expansions))
         return self.from_settings(ks, e, [int(depth) for depth in depths])
 
+    def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
+        """Stage chart: for each stage a chain of its layers, labelled by kernel and expansion.
+
+        Titles give the channels, and whether the first layer halves the resolution; see :meth:`SearchSpace.edges`.
+        """
+        settings = self.settings(genes)
+        layers = plan_layers(settings["d"], settings["ks"], settings["e"], self.width)[1:]
+        chart: dict[str, list[tuple[str, str, str]]] = {}
+        for stage in range(STAGES):
+            chain = [layer for layer in layers if (layer.place - 1) // LAYERS_PER_STAGE == stage]
+            first = chain[0]
+            extras = [
+                text for text, there in (("half the size", first.stride == 2), ("squeeze", first.squeeze)) if there
+            ]
+            extras.append("h-swish" if first.swish else "ReLU")
+            title = f"stage {stage + 1}: {first.in_channels} to {first.out_channels} channels, {', '.join(extras)}"
+            nodes = ["in", *map(str, range(1, len(chain))), "out"]
+            labels = [f"{x.kernel}x{x.kernel}, expand {x.expansion}" for x in chain]
+            chart[title] = list(zip(nodes[:-1], nodes[1:], labels, strict=True))
+        return chart
+
     def build(
         self,
         genes: Tensor,

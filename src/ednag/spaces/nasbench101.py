@@ -131,6 +131,14 @@ class NASBench101(SearchSpace):
         out = [levels[VERTICES - 1, length] for length in range(_PATH_LENGTH + 1)]
         return torch.cat([part for part in out if part is not None], -1).float()
 
+    def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
+        """Edges of the pruned cell, its vertices named by number and operation; see :meth:`SearchSpace.edges`."""
+        matrix, labels = cell_graph(self.check(genes))
+        kinds = [OPERATIONS[label].removesuffix("-bn-relu") for label in labels[1:-1]]
+        names = ["input", *(f"{i} {kind}" for i, kind in enumerate(kinds, 1)), "output"]
+        pairs = [(s, t) for s, row in enumerate(matrix) for t, linked in enumerate(row) if linked]
+        return {"cell": [(names[source], names[target], "") for source, target in pairs]}
+
     def describe(self, genes: Tensor) -> str:
         """Write the pruned cell in the two fields of the benchmark's records, separated by a space.
 

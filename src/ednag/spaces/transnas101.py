@@ -107,6 +107,12 @@ class TransNAS101Micro(TransNAS101):
         """Paths of the cell, zeros and ones, float32 ``(*B, F)``; see :func:`ednag.spaces.paths.path_features`."""
         return _paths().to(genes.device)[self.code(genes)]
 
+    def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
+        """Edges of the cell that carry an operation, see :meth:`SearchSpace.edges`."""
+        names = ("in", "1", "2", "out")
+        carried = zip(self.check(genes).tolist(), EDGES, strict=True)
+        return {"cell": [(names[a], names[b], OPERATIONS[gene]) for gene, (a, b) in carried if gene != NONE]}
+
     def describe(self, genes: Tensor) -> str:
         """Write a cell as ``64-41414-a_bc_def``: operations of the edges into the nodes 1, 2 and 3."""
         a, b, c, d, e, f = self.check(genes).tolist()
@@ -192,6 +198,19 @@ class TransNAS101Macro(TransNAS101):
         doublings = ((types == 2) | (types == 4)).cumsum(-1)
         halvings = ((types == 3) | (types == 4)).cumsum(-1)
         return torch.cat([doublings, halvings, (types > 0).sum(-1, keepdim=True)], -1).float()
+
+    def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
+        """Stage chart: what each module does, between the channels and the resolution before and after it.
+
+        Channels are those of the benchmark's width, resolutions shares of the image's side; see
+        :meth:`SearchSpace.edges`.
+        """
+        channels, scale, nodes, labels = 64, 4, ["stem: 64 ch, 1/4"], []
+        for place, kind in enumerate(self._types(genes), 1):
+            channels, scale = channels * (1 + (kind in (2, 4))), scale * (1 + (kind in (3, 4)))
+            nodes.append(f"{place}: {channels} ch, 1/{scale}")
+            labels.append(("keep", "widen", "halve", "widen, halve")[kind - 1])
+        return {"skeleton": list(zip(nodes[:-1], nodes[1:], labels, strict=True))}
 
     def describe(self, genes: Tensor) -> str:
         """Write a skeleton as ``64-1234-basic``: the type of each module."""
