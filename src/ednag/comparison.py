@@ -15,6 +15,7 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
+from ednag.distributed import world
 from ednag.figures import Curve, comparison_figure
 from ednag.fitness import Fitness
 from ednag.generation import Generation
@@ -113,8 +114,11 @@ class Comparison:
         observe: Callable[[str, int], None] | None,
     ) -> Outcome:
         parts: list[Outcome] = []
-        for first in range(0, len(self.seeds), self.together):
-            seeds = self.seeds[first : first + self.together]
+        starts = list(range(0, len(self.seeds), self.together))
+        if len(starts) > 1 and len(self.seeds) - starts[-1] < world():
+            del starts[-1]  # every process needs a run: the last ones join those before
+        for first, end in zip(starts, [*starts[1:], len(self.seeds)], strict=True):
+            seeds = self.seeds[first:end]
             fitness = copy.deepcopy(self.fitness)  # no sampler profits from what another has paid for
             generation = Generation(self.space, fitness, self.samplers[name], seeds, self.evaluations)
             generation.setup(data, device)

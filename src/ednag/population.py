@@ -126,20 +126,52 @@ class Archive:
             lookups=zeros.clone(),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[Archive]) -> Archive:
+        """Put the archives of several sets of runs, on one device, into one, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        most = max(part.keys.shape[1] for part in parts)
+        grown = [part._reserve(most) for part in parts]
+        return cls(**{item.name: torch.cat([getattr(part, item.name) for part in grown]) for item in fields(cls)})
+
+    def to(self, device: torch.device | str) -> Archive:
+        """Move everything to a device."""
+        return replace(self, **{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+
     @property
     def filled(self) -> Tensor:
         """Mask of the rows that hold an architecture, ``(R, M)``."""
         return torch.arange(self.keys.shape[1], device=self.keys.device) < self.count[:, None]
 
     @cached_property
+    def violates(self) -> Tensor:
+        """Mask of the rows whose architecture violates a constraint, and was never evaluated for that, ``(R, M)``."""
+        return self.filled & ~feasible(self.fitness) & (self.fitness > -torch.inf)
+
+    @cached_property
     def violators(self) -> Tensor:
-        """Entries that violate a constraint, and were never evaluated for that, int64 ``(R,)``."""
-        return (self.filled & ~feasible(self.fitness) & (self.fitness > -torch.inf)).sum(1)
+        """How many violate a constraint, int64 ``(R,)``."""
+        return self.violates.sum(1)
 
     @property
     def paid(self) -> Tensor:
         """Entries that were evaluated, those that failed included, int64 ``(R,)``."""
         return self.count - self.violators
+
+    def evaluated(self) -> Archive:
+        """The archive without violators, which cost no evaluation; the others in their order."""
+        if not bool(self.violators.any()):
+            return self
+        order = self.violates.int().argsort(dim=1, stable=True)
+        filled = torch.arange(order.shape[1], device=order.device) < self.paid[:, None]
+        return Archive(
+            keys=self.keys.gather(1, order).where(filled, -1),
+            genes=self.genes.gather(1, order[..., None].expand_as(self.genes)),
+            fitness=self.fitness.gather(1, order).where(filled, -torch.inf),
+            count=self.paid,
+            lookups=self.lookups,
+        )
 
     def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Look architectures up.

@@ -71,6 +71,8 @@ class TestPymooGA(AdapterChecks):
 
 
 class TestNevergrad(AdapterChecks):
+    budget = 12
+
     def make(self) -> Sampler:
         return Nevergrad()
 
@@ -79,7 +81,7 @@ def test_genes_without_a_choice_keep_their_only_value() -> None:
     class Narrow(type(SPACE)):  # type: ignore[misc]
         cardinalities = (2, 1, 3, 1, 1, 2)
 
-    for sampler in (OptunaTPE(startup=2), PymooGA(4)):
+    for sampler in (OptunaTPE(startup=2, distinct="genes"), PymooGA(4, distinct="genes")):
         state = sampler.sample(Narrow(), closeness, [0, 1], 8)
         genes = state.archive.genes[:, :8]
         assert (genes[..., [1, 3, 4]] == 0).all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,12 +13,22 @@ from torch import Tensor
 
 from ednag.spaces import SearchSpace
 
+log = logging.getLogger(__name__)
+
+FAILURES = 20
+"""Architectures that may fail, in whole batches, before a fitness that never gave a score is given up."""
+
+
+class SealedError(RuntimeError):
+    """Something asked for test metrics while generation is under way; never taken for a failed architecture."""
+
 
 class Fitness(ABC):
     """Score architectures; higher is better.
 
     A subclass implements :meth:`score` for distinct, valid architectures; the base class takes care of invalid ones,
-    of isomorphic ones (scored once, whichever run asks) and of counting.
+    of isomorphic ones (scored once, whichever run asks), of those that fail, and of counting. Where :meth:`score` raises
+    for a batch, each of it is scored by itself, so that only those to blame fail.
 
     Attributes:
         lookups: valid architectures asked for, repeats included.
@@ -27,6 +39,9 @@ class Fitness(ABC):
     unknown: int = 0
     """Architectures asked for that a partial table does not know (they score ``-inf``)."""
 
+    failures: int = 0
+    """Architectures for which :meth:`score` raised, or returned NaN or ``+inf`` (they score ``-inf``)."""
+
     name: str = "fitness"
     """What the scores are, as in reports and on axes."""
 
@@ -35,6 +50,7 @@ class Fitness(ABC):
         self.evaluations = 0
         self.generating = False
         self._known: dict[int, float] = {}
+        self._succeeded = False
 
     def setup(
         self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
@@ -60,7 +76,7 @@ class Fitness(ABC):
             genes: int64 ``(n, L)``.
 
         Returns:
-            ``(n,)``, any floating type; a non-finite value counts as failed.
+            ``(n,)``, any floating type; NaN and ``+inf`` count as failed, ``-inf`` says that there is no score.
         """
 
     def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
@@ -72,6 +88,9 @@ class Fitness(ABC):
 
         Returns:
             float64 ``(*B,)``: ``-inf`` where invalid or failed.
+
+        Raises:
+            RuntimeError: if all of the first architectures failed, :data:`FAILURES` or more.
         """
         out = torch.full(valid.shape, -torch.inf, dtype=torch.float64, device=genes.device)
         asked = genes[valid]
@@ -82,12 +101,46 @@ class Fitness(ABC):
         fresh = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self._known}
         if fresh:
             order = sorted(fresh.values())
-            scores = self.score(asked[order]).double()
-            scores = scores.where(scores.isfinite(), -torch.inf)
+            scores = self._attempt(asked[order])
             self._known.update((keys[i], value) for i, value in zip(order, scores.tolist(), strict=True))
             self.evaluations += len(order)
         out[valid] = torch.tensor([self._known[key] for key in keys], dtype=torch.float64, device=genes.device)
         return out
+
+    def _attempt(self, genes: Tensor) -> Tensor:
+        """Score architectures, float64 ``(n,)``, ``-inf`` where that fails; give up where nothing ever succeeded."""
+        try:
+            scores = self.score(genes).double()
+        except SealedError:
+            raise
+        except Exception as error:
+            if len(genes) > 1:
+                return torch.cat([self._attempt(one) for one in genes.split(1)])
+            scores = torch.full((1,), torch.nan, dtype=torch.float64, device=genes.device)
+            self._note(genes, error)
+        else:
+            failed = scores.isnan() | scores.isposinf()
+            self._succeeded |= not bool(failed.all())
+            for place in failed.nonzero():
+                self._note(genes[place], None)
+        return scores.where(scores.isfinite(), -torch.inf)
+
+    def _note(self, genes: Tensor, error: Exception | None) -> None:
+        """Count an architecture that failed, say the first few, and stop where no other ever succeeded.
+
+        Raises:
+            RuntimeError: in that case.
+        """
+        self.failures += 1
+        reason = "the score is not finite" if error is None else f"{type(error).__name__}: {error}"
+        architecture = self.space.describe(genes[0])
+        if self.failures <= 3:
+            log.warning("%s failed for %s: %s", self.name, architecture, reason)
+        if self.failures >= FAILURES and not self._succeeded:
+            raise RuntimeError(
+                f"{self.name} failed for all of the first {self.failures} architectures; the last one was "
+                f"{architecture}: {reason}"
+            ) from error
 
     def details(self, genes: Tensor) -> dict[str, Tensor]:
         """Return the parts that the scores of evaluated architectures are made of; nothing by default.
@@ -110,10 +163,10 @@ class Fitness(ABC):
             ``(n,)`` values by name.
 
         Raises:
-            RuntimeError: if generation is under way.
+            SealedError: if generation is under way.
         """
         if self.generating:
-            raise RuntimeError(f"{self.name}: test metrics can't be looked up while generation is under way")
+            raise SealedError(f"{self.name}: test metrics can't be looked up while generation is under way")
         return {}
 
     @property
@@ -127,9 +180,33 @@ class Fitness(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Scores and counts so far, so that a resumed run pays nothing twice."""
-        return {"known": self._known, "lookups": self.lookups, "evaluations": self.evaluations}
+        counts = {name: getattr(self, name) for name in ("lookups", "evaluations", "failures")}
+        return {"known": self._known, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved."""
         self._known = dict(state["known"])
+        self._succeeded = any(value > -torch.inf for value in self._known.values())
         self.lookups, self.evaluations = state["lookups"], state["evaluations"]
+        self.failures = state.get("failures", 0)
+
+
+def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Join what :meth:`Fitness.state_dict` gave in several processes that scored for different runs.
+
+    Counts are added, scores by architecture united, and masks joined; the rest is alike, and the first one's.
+    """
+
+    def join(name: str, parts: list[Any]) -> Any:
+        first = parts[0]
+        if isinstance(first, dict):
+            names = dict.fromkeys(key for part in parts for key in part)
+            return {key: join(str(key), [part[key] for part in parts if key in part]) for key in names}
+        if name in ("lookups", "evaluations", "failures", "unknown"):
+            return sum(parts)
+        if isinstance(first, Tensor) and first.dtype == torch.bool:
+            return torch.stack(parts).any(0)
+        return first
+
+    joined: dict[str, Any] = join("", list(states))
+    return joined

@@ -134,11 +134,32 @@ class CostModel:
                 latency = measure_latency(network, self._shape, self.latency_device, **self.timing)
         return Costs(counted.params, counted.macs, latency)
 
+    def count(self, genes: Tensor) -> Costs:
+        """Build one architecture, int64 ``(L,)``, and count only: no latency."""
+        with torch.inference_mode():
+            network = build_network(self.space, genes, self._classes, self._shape[0], self.network)
+            return count_costs(network, self._shape)
+
+    @property
+    def tabled(self) -> bool:
+        """Whether latencies come from a table, without a network."""
+        return self._table is not None
+
+    def look_up(self, genes: Tensor) -> Tensor:
+        """Latencies of architectures, int64 ``(*B, L)``, from the table: float64 ``(*B,)``, milliseconds.
+
+        Raises:
+            ValueError: if there is no table.
+        """
+        if self._table is None or self.latency_device is None:
+            raise ValueError("the cost model has no latency table")
+        return self._table.latency(genes, self.latency_device)
+
 
 class ConstrainedFitness(Fitness):
     """Another fitness under limits: violators rank below every feasible architecture and are never scored.
 
-    A sampler's budget counts them all the same: it is what was looked at.
+    They cost no evaluation of a sampler's budget (:meth:`violates` tells them beforehand).
 
     A violator's fitness is ``INFEASIBLE * (1 + violation)``, so that among violators less violation ranks higher.
     Costs are those of the very network that would be built: isomorphic architectures can differ in layers that
@@ -214,15 +235,23 @@ class ConstrainedFitness(Fitness):
                 self._costs[row] = self.cost_model.costs(one)
         return [self._costs[row] for row in rows]
 
-    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Score a batch, see :meth:`Fitness.__call__`; at or below ``INFEASIBLE`` where a limit is violated."""
+    def violation(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Sum of relative excesses, float64 ``(*B,)``: 0 where every limit is met or the architecture is invalid."""
         violation = torch.zeros(valid.shape, dtype=torch.float64, device=genes.device)
         if self.limits.any and valid.any():
             found = [self.limits.violation(costs) for costs in self.costs(genes[valid])]
             violation[valid] = torch.tensor(found, dtype=torch.float64, device=genes.device)
-        violates = violation > 0
-        scores = self.fitness(genes, valid & ~violates)
-        return torch.where(violates, INFEASIBLE * (1 + violation), scores)
+        return violation
+
+    def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Tell which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""
+        return self.violation(genes, valid) > 0
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Score a batch, see :meth:`Fitness.__call__`; at or below ``INFEASIBLE`` where a limit is violated."""
+        violation = self.violation(genes, valid)
+        scores = self.fitness(genes, valid & (violation == 0))
+        return torch.where(violation > 0, INFEASIBLE * (1 + violation), scores)
 
     def score(self, genes: Tensor) -> Tensor:
         """Score architectures, int64 ``(n, L)``, under the limits."""

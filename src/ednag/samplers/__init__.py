@@ -5,6 +5,7 @@ from ednag.diffusion.schedules import DDPM, Cosine, Linear, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
 from ednag.samplers.adapters import Nevergrad, OptunaTPE, PymooGA
+from ednag.samplers.bananas import Bananas
 from ednag.samplers.base import FitnessFunction, Sampler, State
 from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
 from ednag.samplers.categorical import ArchiveDiffusion
@@ -14,6 +15,7 @@ from ednag.surrogate import GaussianProcess
 __all__ = [
     "DDPM",
     "ArchiveDiffusion",
+    "Bananas",
     "Corrector",
     "Cosine",
     "Energy",
