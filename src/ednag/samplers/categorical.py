@@ -48,6 +48,13 @@ class ArchiveDiffusion(Sampler):
     Fitness enters through ranks alone. Where the pool has nothing new, uniform architectures are looked through, and in
     spaces of up to 2^17 gene strings all of them.
 
+    What earns its place, on NAS-Bench-201, CIFAR-10, seeds 0..99 (``benchmarks/default_sampler.py --ablations``), success
+    after 50, 100 and 200 evaluations: .70, .97, 1.00 with everything; .54, .96, 1.00 without the archive's weights (p =
+    .001, Wilcoxon on the evaluations until success); .30, .68, .92 without the corrector; .12, .27, .36 without denoising,
+    which is what leads noise to the archive; .09, .21, .34 without the screen (p < 1e-10 each). All four hold in an NK
+    landscape of 28 genes of 7 values, too. *Recombination* does not earn its place: whole members drawn by weight, in
+    place of genes denoised one by one, do as well wherever it was measured.
+
     Args:
         initial: unscreened uniform architectures at the start of an epoch.
         batch: evaluations a round; more, ``evaluated / batch_growth``, as the archive grows.
@@ -83,7 +90,7 @@ class ArchiveDiffusion(Sampler):
         batch: int = 2,
         batch_growth: int = 40,
         batch_max: int = 16,
-        pool: int = 128,
+        pool: int = 96,
         uniform: int = 16,
         signal: Sequence[float] = (0.2, 0.45, 0.7, 1.0),
         temperature: float = 0.15,
