@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench clean
+.PHONY: help setup demo test lint types bench tables clean
 
 help: ## list the tasks
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ types: setup ## mypy, strict
 
 bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; needs EDNAG_SHARED)
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+tables: setup ## samplers on the benchmark tables beside the published rows: docs/tables.md (hours; goes on after a kill)
+	$(BIN)/python benchmarks/tables.py --runs 1000
 
 clean: ## remove everything that is made
 	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -17,6 +17,7 @@ import torch
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 import ednag.fitness
 import ednag.retraining.arrays
@@ -66,7 +67,7 @@ class EDNAGCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As Lightning's, but with a model and data only where the verb needs them."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
-        parser.set_defaults({"trainer.devices": 1})  # several would each generate the same
+        parser.set_defaults({"trainer.devices": 1})  # "auto" would take every GPU, and one run can't be shared out
         parser.set_defaults({"trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "."}}})
         parser.add_lightning_class_args(pl.LightningModule, "model", subclass_mode=True, required=False)
         parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True, required=False)
@@ -88,10 +89,13 @@ class EDNAGCLI(LightningCLI):
         if config.get("dry_run"):
             config.trainer.logger = False
             return
-        folder = config.resume or config.run_dir or new_run_dir(self.subcommand)
-        if config.resume is None:
+        folder = config.resume or config.run_dir or shared_run_dir() or new_run_dir(self.subcommand)
+        os.environ[RUN_DIR] = str(folder)  # for the processes that Lightning starts, by running this command again
+        if config.resume is None and getattr(rank_zero_only, "rank", 0) == 0:
             claim_directory(folder)
             atomic_write(folder / "config.yaml", lambda stream: stream.write(portable(text).encode()))
+        elif self.subcommand == "fit" and config.ckpt_path is None:
+            config.ckpt_path = last_checkpoint(folder)
         config.trainer.default_root_dir = str(folder)
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
@@ -133,6 +137,23 @@ class EDNAGCLI(LightningCLI):
             logger.log_hyperparams(self.config_dump)
 
 
+RUN_DIR = "EDNAG_RUN_DIR"
+"""Environment variable that tells the other processes of a run its directory."""
+
+
+def shared_run_dir() -> Path | None:
+    """Directory that the first process of a run chose; ``None`` in the first process itself.
+
+    Raises:
+        ValueError: if this is another process, and wasn't told.
+    """
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        return None
+    if RUN_DIR not in os.environ:
+        raise ValueError("processes that are started by torchrun or SLURM need a common directory: --run_dir DIR")
+    return Path(os.environ[RUN_DIR])
+
+
 def new_run_dir(verb: str) -> Path:
     """Name a directory that no other run has: ``runs/VERB-TIME-xxxxxxxx``."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -160,6 +181,12 @@ def claim_directory(folder: Path) -> None:
         )
 
 
+def last_checkpoint(folder: Path) -> str | None:
+    """Newest ``last.ckpt`` below a run's directory: where a killed fit goes on; ``None`` where it had saved none."""
+    found = sorted(folder.rglob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    return str(found[-1]) if found else None
+
+
 def portable(text: str) -> str:
     """Strip a dumped config of the keys that belong to one run only."""
     return "".join(line for line in text.splitlines(True) if not line.startswith(("run_dir:", "resume:", "dry_run:")))
@@ -175,6 +202,8 @@ def place_logger(logger: Any, folder: Path) -> None:
         options.save_dir = str(folder)
         if name in ("CSVLogger", "TensorBoardLogger"):
             options.name = "logs"
+    if name == "WandbLogger":  # its networks' trainings join this run's group
+        logger.dict_kwargs = {"group": folder.name, **(logger.get("dict_kwargs") or {})}
 
 
 def expand(args: list[str]) -> list[str]:
@@ -229,8 +258,9 @@ def data_import(name: str, source: Path, output: Path | None = None) -> None:
 
 
 def say(text: object) -> None:
-    """Print a result for the user."""
-    sys.stdout.write(f"{text}\n")
+    """Print a result for the user, once where several processes have it."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        sys.stdout.write(f"{text}\n")
 
 
 PLAIN_VERBS: dict[str, Any] = {"data": {"list": data_list, "import": data_import}, "export": export}

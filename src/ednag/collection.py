@@ -141,11 +141,16 @@ class Collection:
                     if done:
                         self.save()
                     if observe is not None:
-                        observe(sum(len(self.rows(task)) for task in self.tasks))
+                        observe(self.ended)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return self.save()
+
+    @property
+    def ended(self) -> int:
+        """Number of trainings that have ended."""
+        return sum(len(self.rows(task)) for task in self.tasks)
 
     def rows(self, task: TaskDefinition) -> list[Row]:
         """Trainings of one task that have ended, in order."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ednag.metrics import best_so_far
 from ednag.population import Archive, feasible
@@ -41,6 +43,39 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
     right.set(xlabel="step", ylabel="share of proposals", ylim=(-0.02, 1.02), title="proposals, mean over runs")
     right.legend(loc="lower left", frameon=False)
     _save(figure, path)
+
+
+def front_figure(
+    cost: Tensor, fitness: Tensor, front: Tensor, titles: tuple[str, str], paths: Sequence[Path], found: str = ""
+) -> None:
+    """Draw everything that was evaluated, and the front of it as a staircase.
+
+    Args:
+        cost: ``(n,)``.
+        fitness: ``(n,)``.
+        front: which of them no other dominates, bool ``(n,)``.
+        titles: of the cost and of the fitness.
+        paths: files to write, atomically; the ending (``.png``, ``.svg``) says the format.
+        found: added to the title.
+    """
+    figure, left, right = _two_panels()
+    order = cost[front].argsort()
+    steps, heights = cost[front][order].cpu(), fitness[front][order].cpu()
+    for axes in (left, right):
+        axes.scatter(cost.cpu(), fitness.cpu(), s=5, alpha=0.35, linewidth=0, color="tab:gray", rasterized=True)
+        axes.step(steps, heights, where="post", color="tab:blue", linewidth=1.2)
+        axes.plot(steps, heights, "o", markersize=3, color="tab:blue")
+        axes.set(xlabel=titles[0])
+    left.set_ylabel(textwrap.fill(titles[1], 36), fontsize="small")
+    left.set_title(f"everything evaluated{found}", fontsize="medium")
+    low, top = float(heights.quantile(0.1)), float(heights.max())
+    pad = 0.08 * max(top - low, 1e-6)
+    near = steps[heights >= low]
+    right.set_ylim(low - pad, top + pad)
+    right.set_xlim(float(near.min()) - 0.05 * float(near.max()), float(near.max()) * 1.1)
+    right.set_title(f"the front: {int(front.sum())} architectures", fontsize="medium")
+    for path in paths:
+        _save(figure, path)
 
 
 def comparison_figure(curves: Sequence[Curve], fitness: str, paths: Sequence[Path]) -> None:

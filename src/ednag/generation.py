@@ -8,24 +8,49 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from ednag.distributed import everyone, gather, rank, share, world
 from ednag.fitness import ConstrainedFitness, CostModel, Fitness, Limits
+from ednag.fitness.base import merge_states
+from ednag.front import Front
 from ednag.metrics import unique_rate
 from ednag.population import Archive, Noise, feasible, first_occurrence
 from ednag.report import Candidate, Report
-from ednag.samplers import Sampler, State
+from ednag.samplers import ParetoDiffusion, Sampler, State
 from ednag.spaces import SearchSpace
 from ednag.storage import load_state, save_state
 
 Row = dict[str, float]
 """One line of a generation's history."""
+
+
+class Round(NamedTuple):
+    """What a round's row is made of, in one process.
+
+    Attributes:
+        archive: of its runs, after the round.
+        genes: the architectures asked for, ``(R, N, L)``.
+        values: their fitness, ``(R, N)``.
+        save: whether the state is to be saved.
+    """
+
+    archive: Archive
+    genes: Tensor
+    values: Tensor
+    save: bool
+
+    def shared(self) -> Round:
+        """Return this where all processes can use it: on the CPU, where there are several."""
+        if world() == 1:
+            return self
+        return Round(self.archive.to("cpu"), self.genes.cpu(), self.values.cpu(), self.save)
 
 
 @dataclass
@@ -38,9 +63,11 @@ class Generation:
         sampler: the method.
         seeds: one run each.
         evaluations: distinct architectures a run may evaluate; ``None`` leaves the end to the sampler.
-        top_k: distinct architectures in the report.
+        top_k: distinct architectures in the report; a front is reported whole.
         limits: constraints on cost.
         cost_model: how costs are counted or measured.
+        objective: cost that fitness is traded off against (see :class:`ednag.fitness.CostObjective`); ``None`` for none.
+        reference: cost and fitness of a reference point for the hypervolume of the front.
         save_seconds: least time between two saved states; 5, or the environment variable ``EDNAG_SAVE_SECONDS``.
     """
 
@@ -52,6 +79,8 @@ class Generation:
     top_k: int = 5
     limits: Limits = field(default_factory=Limits)
     cost_model: CostModel = field(default_factory=CostModel)
+    objective: str | None = None
+    reference: tuple[float, float] | None = None
     save_seconds: float = field(default_factory=lambda: float(os.environ.get("EDNAG_SAVE_SECONDS", "5")))
 
     def __post_init__(self) -> None:
@@ -62,11 +91,17 @@ class Generation:
             raise ValueError(
                 f"{name} has no last step of its own; say how many evaluations it may spend: --evaluations"
             )
-        self.plan = fingerprint(self.space, self.fitness, self.sampler, self.limits, self.cost_model)
-        if self.limits.any:  # isomorphic architectures can differ in cost, so each is looked at by itself
+        if self.objective is None and isinstance(self.sampler, ParetoDiffusion):
+            raise ValueError(
+                "ParetoDiffusion trades fitness off against a cost; say which: --objective params, flops or latency_ms"
+            )
+        against = () if self.objective is None else (self.objective,)
+        self.plan = fingerprint(self.space, self.fitness, self.sampler, self.limits, self.cost_model, *against)
+        if self.limits.any or against:  # isomorphic architectures can differ in cost, so each is looked at by itself
             self.sampler = copy.copy(self.sampler)
             self.sampler.distinct = "genes"
         self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
+        self.front = None if self.objective is None else Front(self.objective, self.constrained, self.reference)
         self.history: list[Row] = []
         self.seconds = 0.0
 
@@ -74,9 +109,14 @@ class Generation:
         """Prepare fitness and costs on a device; see :meth:`Fitness.setup`."""
         self.device = torch.device(device)
         self.constrained.setup(self.space, data, device)
+        if self.front is not None:
+            self.front.setup(self.sampler)
 
     def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
         """Sample to the end, from the last state saved in ``folder`` if there is one.
+
+        In a distributed Trainer each process advances its share of the seeds. All take the same number of rounds, write
+        the same history, and return the same state but for its ``noise`` and ``memory``, which are of the own share.
 
         Args:
             folder: where ``state.pt`` is kept.
@@ -86,28 +126,34 @@ class Generation:
             ValueError: if the saved state is of other seeds or another budget.
         """
         path = folder / "state.pt"
-        state = self._restore(load_state(path, self.device)) if path.exists() else None
+        seeds = share(self.seeds)
+        state = self._restore(load_state(path, self.device), seeds) if path.exists() else None
         begun = time.perf_counter() - self.seconds
         saved = time.perf_counter()
 
         def after_round(state: State, genes: Tensor, values: Tensor) -> None:
             nonlocal saved
-            self.history.append(self._row(state, genes, values))
+            due = time.perf_counter() - saved >= self.save_seconds
+            rounds = gather(Round(state.archive, genes, values, due).shared())
+            self.history.append(self._row(state.step, rounds))
             self.seconds = time.perf_counter() - begun
             if observe is not None:
                 observe(self.history[-1])
-            if time.perf_counter() - saved >= self.save_seconds:
-                save_state(path, self._state_dict(state))
+            if rounds[0].save:
+                self._save(path, state)
                 saved = time.perf_counter()
 
         self.constrained.generating = True
         try:
             state = self.sampler.sample(
-                self.space, self.constrained, self.seeds, self.evaluations, self.device, state, after_round
+                self.space, self.constrained, seeds, self.evaluations, self.device, state, after_round, everyone
             )
         finally:
             self.constrained.generating = False
-        save_state(path, self._state_dict(state))
+        self._save(path, state)
+        if world() > 1:
+            self.constrained.load_state_dict(merge_states(gather(self.constrained.state_dict())))
+            state = replace(state, archive=Archive.join(gather(state.archive.to("cpu"))).to(self.device))
         return state
 
     def report(self, state: State) -> Report:
@@ -119,23 +165,25 @@ class Generation:
         candidates = self._candidates(state.archive)
         if not candidates:
             raise ValueError(
-                f"no feasible architecture among {int(state.archive.count.sum())} evaluated; "
-                f"relax the limits ({self.limits}) or give more evaluations"
+                f"no feasible architecture: {int(state.archive.violators.sum())} violated the limits ({self.limits}), "
+                f"{int(state.archive.paid.sum())} were evaluated and none has a score; relax the limits or give more "
+                "evaluations"
             )
         return Report(
             space=describe_object(self.space),
             fitness=self.fitness.name,
             candidates=candidates,
             counts=self._counts(state.archive),
+            front=None if self.front is None else self.front.summary(state.archive),
         )
 
     def _candidates(self, archive: Archive) -> list[Candidate]:
-        """Best distinct architectures of all runs, best first; ties by the earlier evaluation, then the lower seed."""
+        """Best distinct architectures of all runs, or the front; ties by the earlier evaluation, then the lower seed."""
         ok = (feasible(archive.fitness) & archive.filled).nonzero()
         order = ok[ok[:, 1].argsort(stable=True)]
         order = order[archive.fitness[order[:, 0], order[:, 1]].argsort(descending=True, stable=True)]
-        chosen: dict[int, tuple[int, int]] = {}
-        for run, place in order.tolist():
+        chosen: dict[int, tuple[int, int]] = {} if self.front is None else dict(enumerate(self.front.places(archive)))
+        for run, place in order.tolist() if self.front is None else ():
             chosen.setdefault(int(self.space.identity(archive.genes[run, place])), (run, place))
             if len(chosen) == self.top_k:
                 break
@@ -152,18 +200,21 @@ class Generation:
                 scores={name: float(value[i]) for name, value in scores.items() if value[i].isfinite()},
                 costs={name: value for name, value in vars(costs[i]).items() if value is not None},
                 seed=int(self.seeds[run]),
-                evaluation=place + 1,
+                evaluation=place + 1 - int(archive.violates[run, :place].sum()),
             )
             for i, (run, place) in enumerate(chosen.values())
         ]
 
     def _counts(self, archive: Archive) -> dict[str, float]:
-        keys = archive.keys[archive.filled]
+        keys = archive.keys[archive.filled & ~archive.violates]
         return {
             "runs": len(self.seeds),
             "lookups": int(archive.lookups.sum()),
-            "distinct_evaluations": int(archive.count.sum()),
+            "distinct_evaluations": int(archive.paid.sum()),
             "feasible_evaluations": int((feasible(archive.fitness) & archive.filled).sum()),
+            "failed_evaluations": int((archive.fitness.isneginf() & archive.filled).sum()),
+            "violators": int(archive.violators.sum()),
+            "exhausted_runs": int(self.sampler.exhausted(archive).sum()),
             "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
             "unknown": self.fitness.unknown,
             "valid_rate": _mean([row["valid"] for row in self.history]),
@@ -171,25 +222,35 @@ class Generation:
             "novel_rate": _mean([row["novel"] for row in self.history[1:]]),
         }
 
-    def _row(self, state: State, genes: Tensor, values: Tensor) -> Row:
-        """Sum up a round, as means over runs."""
-        archive = state.archive
+    def _row(self, step: int, rounds: Sequence[Round]) -> Row:
+        """Sum up a round, as means over the runs of all processes."""
+        archive = Archive.join([part.archive for part in rounds])
+        most = max(part.genes.shape[1] for part in rounds)
+        places = [torch.arange(most) % part.genes.shape[1] for part in rounds]  # who proposed less repeats itself
+        genes = torch.cat([part.genes[:, place] for part, place in zip(rounds, places, strict=True)])
+        values = torch.cat([part.values[:, place] for part, place in zip(rounds, places, strict=True)])
         best = archive.fitness.amax(1)
         ok = feasible(values)
         valid = self.space.valid(genes)
-        before = self.history[-1]["evaluations"] if self.history else 0.0
-        evaluations = float(archive.count.double().mean())
+        before = self.history[-1]["evaluations"] + self.history[-1]["violators"] if self.history else 0.0
         return {
-            "step": state.step,
-            "evaluations": evaluations,
+            "step": step,
+            "evaluations": float(archive.paid.double().mean()),
+            "violators": float(archive.violators.double().mean()),
             "lookups": float(archive.lookups.double().mean()),
             "best": _feasible_mean(best),
             "mean": _feasible_mean(values),
             "valid": float(valid.double().mean()),
             "feasible": float(ok.double().mean()),
             "unique": float(unique_rate(self.space.code(genes.where(valid[..., None], 0))).mean()),
-            "novel": (evaluations - before) / genes.shape[1],
+            "novel": (float(archive.count.double().mean()) - before) / genes.shape[1],
         }
+
+    def _save(self, path: Path, state: State) -> None:
+        """Save where everything stands: one file, with a part for each process."""
+        shards = gather(self._state_dict(state))
+        if rank() == 0:
+            save_state(path, shards[0] if len(shards) == 1 else {"shards": shards})
 
     def _state_dict(self, state: State) -> dict[str, Any]:
         return {
@@ -201,12 +262,19 @@ class Generation:
             "evaluations": self.evaluations,
         }
 
-    def _restore(self, saved: dict[str, Any]) -> State:
+    def _restore(self, saved: dict[str, Any], own: Sequence[int]) -> State:
+        shards = saved.get("shards", [saved])
+        if len(shards) != world():
+            raise ValueError(
+                f"the saved state is of {len(shards)} process(es), this run has {world()}; "
+                f"resume with --trainer.devices {len(shards)}"
+            )
+        saved = shards[rank()]
         seeds, evaluations = saved["state"]["noise"]["seeds"], saved["evaluations"]
-        if list(self.seeds) != seeds or self.evaluations != evaluations:
+        if list(own) != seeds or self.evaluations != evaluations:
             raise ValueError(
                 f"the saved state is of {len(seeds)} runs from seed {seeds[0]} with evaluations={evaluations}; "
-                f"got {len(self.seeds)} runs from seed {self.seeds[0]} with evaluations={self.evaluations}. "
+                f"got {len(own)} runs from seed {own[0]} with evaluations={self.evaluations}. "
                 "Resume with the run's own config, or start a new run"
             )
         if saved["plan"] != self.plan:
@@ -261,7 +329,7 @@ def _indifferent(genes: Tensor, valid: Tensor) -> Tensor:
     return torch.zeros(valid.shape, dtype=torch.float64, device=genes.device).where(valid, -torch.inf)
 
 
-PROGRESS = {"space", "device", "lookups", "evaluations", "generating", "unknown"}
+PROGRESS = {"space", "device", "lookups", "evaluations", "failures", "generating", "unknown"}
 """Attributes of a fitness or a sampler that change with use, and are no settings."""
 
 

@@ -46,6 +46,9 @@ class Report:
         space: class path and arguments of the search space: ``{"class_path": ..., "init_args": {...}}``.
         fitness: name of the fitness.
         candidates: the best distinct architectures of all runs, best first.
+        front: of a generation against a cost: ``objective``, its ``title``, and ``hypervolumes``, one a reference point
+            (``reference``, ``cost``, ``fitness``, ``hypervolume`` of all runs together, ``mean`` and ``deviation`` over
+            runs). The candidates are the front then.
         counts: seeds, look-ups, distinct evaluations, and the rates of valid, unique and novel architectures.
         version: :data:`REPORT_VERSION`.
     """
@@ -54,6 +57,7 @@ class Report:
     fitness: str
     candidates: list[Candidate]
     counts: dict[str, float] = field(default_factory=dict)
+    front: dict[str, Any] | None = None
     version: int = REPORT_VERSION
 
     def save(self, path: Path) -> None:

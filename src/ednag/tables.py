@@ -39,7 +39,22 @@ def report_table(report: Report) -> str:
         [c.architecture, *(c.costs.get(n) for n in costs), c.fitness, *(c.scores.get(n) for n in scores)]
         for c in report.candidates
     ]
-    return text_table(header, rows)
+    return "\n".join([text_table(header, rows), *front_lines(report)])
+
+
+def front_lines(report: Report) -> list[str]:
+    """Say how large the front of a report is and what hypervolume it dominates; nothing without a front."""
+    if report.front is None:
+        return []
+    title = report.front["title"]
+    lines = [f"front of {len(report.candidates)} architectures: {report.fitness} against {title}"]
+    for row in report.front["hypervolumes"]:
+        runs = f"; mean of the runs {row['mean']:.6g}, standard deviation {row['deviation']:.3g}"
+        lines.append(
+            f"hypervolume {row['hypervolume']:.6g} up to {title} {row['cost']:.6g} and from {row['fitness']:.6g} "
+            f"({row['reference']}){runs if report.counts.get('runs', 1) > 1 else ''}"
+        )
+    return lines
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:

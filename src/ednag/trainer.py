@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ednag.callbacks import GenerationCallback
+from ednag.callbacks import ComparisonCallback, GenerationCallback
 from ednag.collection import Collection, Plan
 from ednag.comparison import Comparison
 from ednag.fitness import CostModel, Fitness, Limits
+from ednag.fitness.tradeoff import Objective
 from ednag.fitness.training import Budget
 from ednag.generation import estimate
 from ednag.manifest import manifest
@@ -68,6 +70,8 @@ class Trainer(pl.Trainer):
         max_flops: float | None = None,
         max_latency_ms: float | None = None,
         cost: CostModel | None = None,
+        objective: Objective | None = None,
+        reference: tuple[float, float] | None = None,
         dry_run: bool = False,
     ) -> Report | str:
         """Generate architectures from noise.
@@ -81,11 +85,14 @@ class Trainer(pl.Trainer):
             runs: independent runs, advanced together.
             seed: seed of the first run; the others follow consecutively.
             evaluations: distinct architectures each run may evaluate; the sampler's own end if not given.
-            top_k: distinct architectures in the report.
+            top_k: distinct architectures in the report; with an objective, the front is reported whole.
             max_params: most parameters of the network.
             max_flops: most multiply-accumulates for one image.
             max_latency_ms: most milliseconds a batch, see ``cost``.
             cost: how costs are counted or measured.
+            objective: cost to trade fitness off against: parameters, multiply-accumulates of one image (``flops``), or
+                milliseconds a batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
+            reference: cost and fitness of a reference point for the hypervolume of the front.
             dry_run: return the plan and what it would cost, and run nothing.
         """
         callback = GenerationCallback(
@@ -99,15 +106,12 @@ class Trainer(pl.Trainer):
             top_k=top_k,
             limits=Limits(max_params, max_flops, max_latency_ms),
             cost_model=cost,
+            objective=objective,
+            reference=reference,
         )
         if dry_run:
             return estimate(callback.generation, datamodule, self.strategy.root_device)
-        self.callbacks.append(callback)
-        seeds: DataLoader[int] = DataLoader(list(callback.generation.seeds), batch_size=runs)  # type: ignore[arg-type]
-        try:
-            self.predict(Seeds(), seeds, return_predictions=False)
-        finally:
-            self.callbacks.remove(callback)  # another call, or a fit, must not generate this again
+        self._with_seeds(callback, callback.generation.seeds)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         return callback.report
@@ -141,22 +145,11 @@ class Trainer(pl.Trainer):
             together: runs that advance in one batch; bounds memory.
         """
         comparison = Comparison(space, fitness, samplers, range(seed, seed + runs), evaluations, checkpoints, together)
-        folder, device = Path(self.default_root_dir), self.strategy.root_device
-        begun = time.perf_counter()
-        with (
-            torch.inference_mode(),
-            tqdm(total=runs * len(samplers), unit=" runs", disable=self.progress_bar_callback is None) as bar,
-        ):
-
-            def observe(name: str, more: int) -> None:
-                bar.set_description(name)
-                bar.update(more)
-
-            rows = comparison.save(folder, comparison.run(folder, datamodule, device, observe))
-        counts = {"samplers": len(samplers), "runs": runs, "evaluations": evaluations}
-        seconds = {"this_session": time.perf_counter() - begun}
-        write_json(folder / "manifest.json", manifest(list(comparison.seeds), device, counts, seconds))
-        return rows
+        callback = ComparisonCallback(comparison, datamodule)
+        self._with_seeds(callback, comparison.seeds)
+        if callback.rows is None:
+            raise RuntimeError("the comparison was interrupted; continue it with --resume RUN")
+        return callback.rows
 
     def collect(
         self,
@@ -205,6 +198,7 @@ class Trainer(pl.Trainer):
         with tqdm(
             total=architectures * len(collection.tasks),
             unit=" trainings",
+            initial=collection.ended,
             smoothing=0.02,
             disable=self.progress_bar_callback is None,
         ) as bar:
@@ -219,6 +213,20 @@ class Trainer(pl.Trainer):
             Path(self.default_root_dir) / "manifest.json", manifest([seed], torch.device("cpu"), counts, seconds)
         )
         return {**counts, "training_seconds": seconds["training"]}
+
+    def _with_seeds(self, callback: pl.Callback, seeds: Sequence[int]) -> None:
+        """Let a callback work with seeds on the devices of this Trainer, each of which gets a share."""
+        if len(seeds) < self.world_size:
+            raise ValueError(
+                f"{self.world_size} devices need at least as many runs to share, got {len(seeds)}; "
+                f"give --runs {self.world_size} or more, or --trainer.devices {len(seeds)}"
+            )
+        loader: DataLoader[int] = DataLoader(list(seeds), batch_size=len(seeds))  # type: ignore[arg-type]
+        self.callbacks.append(callback)
+        try:
+            self.predict(Seeds(), loader, return_predictions=False)
+        finally:
+            self.callbacks.remove(callback)  # another call, or a fit, must not do this again
 
     def retrain(
         self,
@@ -265,18 +273,23 @@ class Trainer(pl.Trainer):
         write_json(folder / "manifest.json", manifest([seed], self.strategy.root_device, counts, seconds))
         return summary
 
-    def another(self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+    def another(
+        self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback], inherit: bool = True
+    ) -> pl.Trainer:
         """Make a fresh Trainer like this one, with its own folder, for one of several networks.
 
         Args:
             folder: its ``default_root_dir``, and where its loggers write.
             max_epochs: epochs to train.
             callbacks: added to copies of this Trainer's own.
+            inherit: whether to copy this Trainer's own; else they, and how often it validates, are of another training.
         """
         arguments = {**self._arguments, "default_root_dir": folder, "max_epochs": max_epochs}
         own = self._arguments.get("callbacks") or []
-        own = own if isinstance(own, list) else [own]
+        own = (own if isinstance(own, list) else [own]) if inherit else []
         arguments["callbacks"] = [*copy.deepcopy(own), *callbacks]
+        if not inherit:
+            arguments["check_val_every_n_epoch"] = 1
         arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
         arguments["logger"] = [logger_for(logger, folder) for logger in self.loggers]
         return pl.Trainer(**arguments)

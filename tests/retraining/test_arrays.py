@@ -59,13 +59,13 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         NumpyImages(tmp_path / "none.npz").setup()
     with pytest.raises(ValueError, match="no arrays x_train"):
         NumpyImages(archive(tmp_path / "b.npz", x=images(3, 8, 8))).setup()
+    path = archive(tmp_path / "c.npz", x_train=np.zeros((4, 8, 8, 3)), y_train=np.arange(4) % 2)
     with pytest.raises(ValueError, match="must be uint8"):
-        path = archive(tmp_path / "c.npz", x_train=np.zeros((4, 8, 8, 3)), y_train=np.arange(4) % 2)
         NumpyImages(path).setup()
     with pytest.raises(ValueError, match="fewer than two classes"):
         NumpyImages(archive(tmp_path / "d.npz", x_train=images(4, 8, 8, 3), y_train=np.zeros(4, np.int64))).setup()
+    path = archive(tmp_path / "e.npz", x_train=images(20, 8, 8, 3), y_train=np.arange(20) % 2)
     with pytest.raises(ValueError, match="in_channels is 1"):
-        path = archive(tmp_path / "e.npz", x_train=images(20, 8, 8, 3), y_train=np.arange(20) % 2)
         NumpyImages(path, in_channels=1).setup()
 
 

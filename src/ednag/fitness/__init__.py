@@ -9,12 +9,14 @@ from ednag.fitness.nasbench101 import NASBench101Fitness
 from ednag.fitness.nasbench301 import NASBench301Fitness, NASBench301TableFitness
 from ednag.fitness.objectives import ConstrainedFitness, CostModel, Limits
 from ednag.fitness.regressor import RegressorFitness
+from ednag.fitness.tradeoff import CostObjective
 from ednag.fitness.zero_cost import ZeroCostFitness
 
 __all__ = [
     "BenchmarkFitness",
     "ConstrainedFitness",
     "CostModel",
+    "CostObjective",
     "Costs",
     "Fitness",
     "LatencyModel",

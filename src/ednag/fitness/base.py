@@ -115,7 +115,7 @@ class Fitness(ABC):
             raise
         except Exception as error:
             if len(genes) > 1:
-                return torch.cat([self._attempt(one) for one in genes.split(1)])
+                return torch.cat([self._attempt(one) for one in torch.split(genes, 1)])
             scores = torch.full((1,), torch.nan, dtype=torch.float64, device=genes.device)
             self._note(genes, error)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,6 +53,7 @@ def retrain(
     top_k: int | None = None,
     network: Mapping[str, Any] | None = None,
     seed: int = 0,
+    supernets: Sequence[Mapping[str, Any]] = (),
 ) -> Summary:
     """Train, test and save the best architectures of a report.
 
@@ -71,6 +72,7 @@ def retrain(
         top_k: how many architectures, the best first; all where it is ``None``.
         network: options of ``space.build``, such as ``channels`` and ``cells``.
         seed: of initial weights, and of what is random while training.
+        supernets: where initial weights come from, if from supernets: their paths and digests, to be written down.
 
     Returns:
         one result for each architecture. One whose loss becomes non-finite, or that doesn't fit into the
@@ -88,7 +90,7 @@ def retrain(
     _check_space(report, space, chosen)
     run_dir, options = Path(run_dir), dict(network or {})
     task = describe_data(data)
-    _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data))
+    _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data, supernets))
     results: list[Result] = []
     for rank, candidate in enumerate(chosen, 1):
         folder = run_dir / f"{rank:03d}"
@@ -232,6 +234,7 @@ def _job(
     network: dict[str, Any],
     seed: int,
     data: pl.LightningDataModule,
+    supernets: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Write down what a run directory is for, so that it is never continued as something else."""
     named = ("batch_size", "val_fraction", "seed")
@@ -250,6 +253,7 @@ def _job(
             "root": str(getattr(data, "root", "")),
             "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {},
         },
+        **({"supernets": [dict(supernet) for supernet in supernets]} if supernets else {}),
     }
 
 
@@ -260,7 +264,8 @@ def _claim(run_dir: Path, job: dict[str, Any]) -> None:
         write_json(path, job)
         return
     known = json.loads(path.read_text(encoding="utf-8"))
-    different = [name for name in job if known.get(name) != json.loads(json.dumps(job[name]))]
+    asked = json.loads(json.dumps(job))
+    different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
     if different:
         raise ValueError(
             f"{run_dir} holds another retraining (different: {', '.join(different)}); resume it with its own "

@@ -19,6 +19,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from ednag.catalogue import sha256
 from ednag.spaces.mobilenetv3 import PLACES, STAGES, MobileNetV3
 from ednag.spaces.mobilenetv3_network import STEM_CHANNELS, WIDTHS, MobileNetV3Network, round_channels
 from ednag.storage import load_state
@@ -210,6 +211,21 @@ class SupernetWeights(pl.Callback):
             raise ValueError(f"recalibration_batches must be >= 0, got {recalibration_batches}")
         self.path = Path(path)
         self.recalibration_batches = recalibration_batches
+
+    def provenance(self) -> dict[str, Any]:
+        """Say where the weights come from: path, SHA-256 and size of the checkpoint, for ``job.json``.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+        """
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no supernet checkpoint at {self.path}; once-for-all's page offers them")
+        return {
+            "path": str(self.path),
+            "sha256": sha256(self.path),
+            "bytes": self.path.stat().st_size,
+            "recalibration_batches": self.recalibration_batches,
+        }
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Load the weights, before the Trainer restores a checkpoint."""

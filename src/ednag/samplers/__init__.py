@@ -10,6 +10,7 @@ from ednag.samplers.base import FitnessFunction, Sampler, State
 from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
 from ednag.samplers.categorical import ArchiveDiffusion
 from ednag.samplers.gaussian import EvolutionaryDiffusion
+from ednag.samplers.pareto import ParetoDiffusion
 from ednag.surrogate import GaussianProcess
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Mapping",
     "Nevergrad",
     "OptunaTPE",
+    "ParetoDiffusion",
     "PiecewiseLinear",
     "PolynomialMutation",
     "Power",

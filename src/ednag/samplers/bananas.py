@@ -126,7 +126,7 @@ class Bananas(Sampler):
         inputs, hidden = seen.shape[-1], self.width
         shapes = ((inputs, hidden), (1, hidden), (hidden, hidden), (1, hidden), (hidden, 1), (1, 1))
         noise = state.noise.normal(self.ensemble, sum(a * b for a, b in shapes))
-        parts = noise.split([a * b for a, b in shapes], -1)
+        parts = torch.split(noise, [a * b for a, b in shapes], -1)
         gap, weight = self._targets(known)
         with torch.inference_mode(False), torch.enable_grad():
             weights = [
