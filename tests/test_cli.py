@@ -158,7 +158,7 @@ def test_a_mistake_gets_one_clear_line(
     ("args", "words"),
     [
         (["--space", "NASBench999"], "NASBench999"),
-        (["--fitness", "Nothing"], "Nothing"),
+        (["--fitness", "NoSuchFitness"], "NoSuchFitness"),
         (["--sampler.population", "many"], "many"),
     ],
 )

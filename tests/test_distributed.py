@@ -60,7 +60,9 @@ def launch(*args: str, save: str = "5") -> subprocess.Popen[bytes]:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     environment |= {"EDNAG_SAVE_SECONDS": save, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ednag", *args]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_a_killed_run_of_two_processes_resumes_to_the_same_report(alone: Path, t
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None and steps(run) < 8:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     assert not (run / "report.json").exists(), "it was never interrupted"
     resumed = launch("generate", "--resume", str(run))

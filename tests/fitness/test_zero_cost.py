@@ -265,6 +265,6 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="must have num_classes"):
         fitness("snip", data=nameless)
     with pytest.raises(ValueError, match="could not draw 7000 distinct"):
-        scores(fitness("params", "flops", reference_size=7000))
+        fitness("params", "flops", reference_size=7000).score(torch.zeros(1, 6, dtype=torch.int64))
     with pytest.raises(ValueError, match="no architecture of the reference sample"):
         rank_among(torch.tensor([-math.inf]), torch.tensor([1.0]))

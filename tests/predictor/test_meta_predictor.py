@@ -161,7 +161,7 @@ def test_the_wrong_space_or_extractor_is_named(folder: Path, tmp_path: Path) -> 
         fit(folder, tmp_path, 1, space="transnas101_micro")
     with pytest.raises(ValueError, match="512 image features, efficientnet_lite0 makes 1280"):
         fit(folder, tmp_path, 1, extractor="efficientnet_lite0")
-    with pytest.raises(ValueError, match="unknown search space 'odd'; allowed: darts"):
+    with pytest.raises(ValueError, match=r"unknown search space 'odd'; allowed: .*darts"):
         find_space("odd")
 
 

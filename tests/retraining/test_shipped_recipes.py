@@ -16,7 +16,7 @@ from ednag.retraining.datasets import Digits
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.supernet import SupernetWeights
-from ednag.spaces import NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces import NASBench101, NASBench201, SearchSpace
 
 CASES = {
     "nasbench101-cifar10": (
@@ -24,8 +24,6 @@ CASES = {
         "0110000011000010000100000 input,conv1x1-bn-relu,maxpool3x3,conv3x3-bn-relu,output",
         "{channels: 8, cells: 1}",
     ),
-    "transnas101-micro": (TransNAS101Micro(), "64-41414-1_02_333", "{channels: 4, stem_stride: 1}"),
-    "transnas101-macro": (TransNAS101Macro(), "64-1234-basic", "{channels: 4, stem_stride: 1}"),
 }
 
 

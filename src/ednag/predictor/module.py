@@ -281,7 +281,8 @@ def find_space(name: str) -> SearchSpace:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         if isinstance(getattr(kind, "name", None), str):
-            found[kind.name] = kind
+            own = kind.__module__.startswith("ednag.")  # a user's space can't take the name of one of these
+            found[kind.name] = kind if own else found.get(kind.name, kind)
     if name not in found:
         raise ValueError(f"unknown search space {name!r}; allowed: {', '.join(sorted(found))}")
     return found[name]()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -229,9 +230,20 @@ class Nevergrad(LibrarySampler):
     def open(self, choices: Sequence[int], seed: int) -> Study:
         """Start an optimiser; see :class:`LibrarySampler`."""
         ng = require("nevergrad")
-        genes = ng.p.Tuple(*[ng.p.TransitionChoice(range(k)) for k in choices])
-        genes.random_state = np.random.RandomState(seed % 2**32)
-        return _NevergradStudy(ng.optimizers.registry[self.optimizer](genes, budget=self.budget, num_workers=1))
+        with global_numbers_kept():
+            genes = ng.p.Tuple(*[ng.p.TransitionChoice(range(k)) for k in choices])
+            genes.random_state = np.random.RandomState(seed % 2**32)
+            return _NevergradStudy(ng.optimizers.registry[self.optimizer](genes, budget=self.budget, num_workers=1))
+
+
+@contextmanager
+def global_numbers_kept() -> Iterator[None]:
+    """Leave numpy's global random numbers as they are: Nevergrad draws from them in places."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 class _NevergradStudy:
@@ -239,11 +251,12 @@ class _NevergradStudy:
         self.optimizer = optimizer
 
     def ask(self) -> Sequence[Sequence[int]]:
-        self.candidate = self.optimizer.ask()
+        with global_numbers_kept():
+            self.candidate = self.optimizer.ask()
         return [[int(value) for value in self.candidate.value]]
 
     def tell(self, values: Sequence[float]) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), global_numbers_kept():
             warnings.simplefilter("ignore")  # of large losses: they mark what failed
             self.optimizer.tell(self.candidate, -values[0])
 
