@@ -243,7 +243,7 @@ class MetaData(pl.LightningDataModule):
             return load_features(path)
         if self.recompute is None:
             raise FileNotFoundError(
-                f"no features of task {task.id} at {path}; `ednag collect` recomputes them from the images of {task.source}"
+                f"no features of task {task.id} at {path}; data.recompute (ednag.predictor.task_features.TaskFeatures) makes them from the images of {task.source}"
             )
         features = self.recompute(task)
         save_features(path, features)
