@@ -138,7 +138,7 @@ def test_failed_trainings_are_left_out_and_damaged_meta_data_refused(folder: Pat
     np.savez(tmp_path / "rows.npz", genes=arrays["genes"])
     with pytest.raises(ValueError, match="no rows of meta data"):
         read_rows(tmp_path / "rows.npz")
-    with pytest.raises(FileNotFoundError, match="ednag collect"):
+    with pytest.raises(FileNotFoundError, match="TaskFeatures"):
         read_rows(tmp_path / "absent.npz")
     with pytest.raises(ValueError, match="'zebra' is a test source or has no tasks"):
         data(folder, val_sources=("zebra",)).setup()
@@ -147,7 +147,7 @@ def test_failed_trainings_are_left_out_and_damaged_meta_data_refused(folder: Pat
 def test_missing_features_are_recomputed_or_asked_for(folder: Path, tmp_path: Path) -> None:
     options = {"test_sources": SOURCES[:2], "val_sources": SOURCES[2:3]}
     files = (folder / "rows.npz", folder / "tasks.json", tmp_path / "features", "resnet18")
-    with pytest.raises(FileNotFoundError, match="ednag collect"):
+    with pytest.raises(FileNotFoundError, match="TaskFeatures"):
         MetaData(*files, **options).setup()
     module = MetaData(*files, **options, recompute=lambda task: torch.full((len(task.classes), 20, 512), 0.5))
     part = module.part("train")
