@@ -138,7 +138,7 @@ def test_failed_trainings_are_left_out_and_damaged_meta_data_refused(folder: Pat
     np.savez(tmp_path / "rows.npz", genes=arrays["genes"])
     with pytest.raises(ValueError, match="no rows of meta data"):
         read_rows(tmp_path / "rows.npz")
-    with pytest.raises(FileNotFoundError, match="TaskFeatures"):
+    with pytest.raises(FileNotFoundError, match="ednag collect"):
         read_rows(tmp_path / "absent.npz")
     with pytest.raises(ValueError, match="'zebra' is a test source or has no tasks"):
         data(folder, val_sources=("zebra",)).setup()
