@@ -216,7 +216,21 @@ def rank_target(rank: Tensor, member: Tensor) -> Tensor:
         float64 ``(R, M)``: zero mean and unit variance over the members of a run, 0 elsewhere (and where all tie).
     """
     m = member.sum(-1, keepdim=True).clamp(min=1)
-    z = torch.where(member, -((rank + 0.5) / m).log(), 0.0)
+    return standardise(-((rank + 0.5) / m).log(), member)
+
+
+def standardise(values: Tensor, member: Tensor) -> Tensor:
+    """Shift and scale the members of each run to zero mean and unit variance.
+
+    Args:
+        values: float64 ``(R, M)``; those of no member are not looked at.
+        member: which entries count, bool ``(R, M)``.
+
+    Returns:
+        float64 ``(R, M)``, 0 where no member is (and everywhere if all members of a run tie).
+    """
+    m = member.sum(-1, keepdim=True).clamp(min=1)
+    z = torch.where(member, values, 0.0)
     z = torch.where(member, z - z.sum(-1, keepdim=True) / m, 0.0)
     deviation = (z.square().sum(-1, keepdim=True) / m).sqrt()
     return z / deviation.clamp(min=1e-6)

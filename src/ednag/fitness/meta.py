@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from ednag.fitness.base import Fitness
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.features import MOST, class_features, features_path, load_features, save_features
 from ednag.predictor.module import MetaPredictor, load_predictor
+from ednag.predictor.tasks import fit_squares, to_bytes
 from ednag.spaces import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -199,7 +199,8 @@ def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) 
         raise ValueError(f"{type(data).__name__} has no training images")
     kinds, labels = torch.cat([some for _, some in found]).long().cpu().unique(return_inverse=True)  # type: ignore[no-untyped-call]
     names = list(getattr(data, "class_names", [])) or [str(kind) for kind in range(int(kinds.max()) + 1)]
-    pixels = _to_bytes(torch.cat([some for some, _ in found]).cpu())
+    pixels = torch.cat([some for some, _ in found]).cpu()
+    pixels = to_bytes(pixels, float(pixels.amin()), float(pixels.amax()))
     return ShownImages(pixels, labels, [names[kind] for kind in kinds.tolist()])
 
 
@@ -224,15 +225,4 @@ def _reduced(images: Tensor, size: int) -> Tensor:
     if not images.is_floating_point() and images.dtype != torch.uint8:
         images = images.float() / 257 if images.numel() and images.max() > 255 else images.float()
         images = images.round().clamp(0, 255).to(torch.uint8)
-    if tuple(images.shape[2:]) == (size, size):
-        return images
-    out: Tensor = TF.center_crop(TF.resize(images, [size], antialias=True), [size, size])
-    return out
-
-
-def _to_bytes(images: Tensor) -> Tensor:
-    """Let floats span the range of 8 bits."""
-    if images.dtype == torch.uint8:
-        return images
-    low, high = float(images.amin()), float(images.amax())
-    return ((images.float() - low) * (255 / max(high - low, 1e-9))).round().clamp(0, 255).to(torch.uint8)
+    return fit_squares(images, size)

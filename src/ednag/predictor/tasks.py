@@ -101,7 +101,7 @@ def open_pool(data: pl.LightningDataModule, image_size: int) -> Pool:
         data.setup("test")
         parts.append(_read(data.test_dataloader(), image_size))
     low, high = float(parts[0].pixels.amin()), float(parts[0].pixels.amax())
-    train, val, test = [_to_bytes(part, low, high) for part in parts]
+    train, val, test = [part._replace(pixels=to_bytes(part.pixels, low, high)) for part in parts]
     if len(set(train.labels.tolist())) < 2:
         raise ValueError(f"{type(data).__name__} has one class only; a task needs two or more")
     return Pool(Images(torch.cat([train.pixels, val.pixels]), torch.cat([train.labels, val.labels])), test)
@@ -113,18 +113,24 @@ def _read(loader: Any, image_size: int) -> Images:
     for some, targets in loader:
         if some.shape[1] not in (1, 3):
             raise ValueError(f"images of a task have 1 or 3 channels, got {some.shape[1]}")
-        if tuple(some.shape[2:]) != (image_size, image_size):
-            some = TF.center_crop(TF.resize(some, [image_size], antialias=True), [image_size, image_size])
-        pixels.append(some.expand(-1, 3, -1, -1))
+        pixels.append(fit_squares(some, image_size).expand(-1, 3, -1, -1))
         labels.append(targets)
     return Images(torch.cat(pixels).contiguous(), torch.cat(labels).long())
 
 
-def _to_bytes(images: Images, low: float, high: float) -> Images:
-    if images.pixels.dtype == torch.uint8:
+def fit_squares(images: Tensor, size: int) -> Tensor:
+    """Scale the shorter side of images ``(n, C, H, W)`` to ``size`` and keep the centre, ``(n, C, size, size)``."""
+    if tuple(images.shape[2:]) == (size, size):
         return images
-    scaled = (images.pixels.float() - low) * (255 / max(high - low, 1e-9))
-    return images._replace(pixels=scaled.round().clamp(0, 255).to(torch.uint8))
+    out: Tensor = TF.center_crop(TF.resize(images, [size], antialias=True), [size, size])
+    return out
+
+
+def to_bytes(pixels: Tensor, low: float, high: float) -> Tensor:
+    """Stretch pixels from ``low .. high`` over the range of 8 bits; uint8 stays as it is."""
+    if pixels.dtype == torch.uint8:
+        return pixels
+    return ((pixels.float() - low) * (255 / max(high - low, 1e-9))).round().clamp(0, 255).to(torch.uint8)
 
 
 def draw(pool: Pool, task: TaskDefinition) -> tuple[TaskDefinition, TaskImages]:

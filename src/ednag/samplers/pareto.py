@@ -12,7 +12,7 @@ from ednag.evolution.pareto import expected_gain, gap_to_front
 from ednag.population import feasible
 from ednag.samplers.base import State
 from ednag.samplers.categorical import ArchiveDiffusion, Members
-from ednag.surrogate import GaussianProcess
+from ednag.surrogate import GaussianProcess, standardise
 
 
 class CostFunction(Protocol):
@@ -179,7 +179,4 @@ def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
     """
     m = member.sum(-1, keepdim=True).clamp(min=1)
     share = (1 - (rank + 0.5) / m).where(member, 0.5)
-    z: Tensor = torch.special.ndtri(share).where(member, 0.0)
-    z = (z - z.sum(-1, keepdim=True) / m).where(member, 0.0)
-    deviation = (z.square().sum(-1, keepdim=True) / m).sqrt()
-    return z / deviation.clamp(min=1e-6)
+    return standardise(torch.special.ndtri(share), member)
