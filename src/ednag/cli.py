@@ -91,7 +91,7 @@ class EDNAGCLI(LightningCLI):
             return
         folder = config.resume or config.run_dir or shared_run_dir() or new_run_dir(self.subcommand)
         os.environ[RUN_DIR] = str(folder)  # for the processes that Lightning starts, by running this command again
-        if config.resume is None and getattr(rank_zero_only, "rank", 0) == 0:
+        if config.resume is None and first_process():
             claim_directory(folder)
             atomic_write(folder / "config.yaml", lambda stream: stream.write(portable(text).encode()))
         elif self.subcommand == "fit" and config.ckpt_path is None:
@@ -147,7 +147,7 @@ def shared_run_dir() -> Path | None:
     Raises:
         ValueError: if this is another process, and wasn't told.
     """
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if first_process():
         return None
     if RUN_DIR not in os.environ:
         raise ValueError("processes that are started by torchrun or SLURM need a common directory: --run_dir DIR")
@@ -257,9 +257,14 @@ def data_import(name: str, source: Path, output: Path | None = None) -> None:
     say(f"written: {import_table(name, source, output)}")
 
 
+def first_process() -> bool:
+    """Tell whether this is the first of the processes that Lightning starts, also before they have found each other."""
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
+
+
 def say(text: object) -> None:
     """Print a result for the user, once where several processes have it."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if first_process():
         sys.stdout.write(f"{text}\n")
 
 
