@@ -108,13 +108,13 @@ def test_bad_settings_are_refused() -> None:
 
 
 def test_a_prior_is_its_rank_among_random_architectures() -> None:
-    prior = Prior(lambda genes: genes[..., 0].double() ** 3, SPACE)
-    values = prior(torch.arange(5)[None, :, None].expand(1, 5, 6))[0]
+    prior = Prior(lambda genes, valid: genes[..., 0].double() ** 3, SPACE)
+    values = prior(torch.arange(5)[None, :, None].expand(1, 5, 6), torch.ones(1, 5, dtype=torch.bool))[0]
     share = torch.arange(5, 0, -1) / 5 - 0.1  # better ones, and half of the equals
     shape = -share.log()
     wanted = (shape - shape.mean()) / shape.std(correction=0)
     assert values.tolist() == pytest.approx(wanted.tolist(), abs=0.15)
-    many = prior(SPACE.random(Noise([3]), 4000))
+    many = prior(SPACE.random(Noise([3]), 4000), torch.ones(1, 4000, dtype=torch.bool))
     assert float(many.mean()) == pytest.approx(0, abs=0.05)
     assert float(many.std()) == pytest.approx(1, abs=0.05)
 

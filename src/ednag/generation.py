@@ -109,6 +109,9 @@ class Generation:
         """Prepare fitness and costs on a device; see :meth:`Fitness.setup`."""
         self.device = torch.device(device)
         self.constrained.setup(self.space, data, device)
+        prior = getattr(self.sampler, "prior", None)
+        if isinstance(prior, Fitness):
+            prior.setup(self.space, data, device)
         if self.front is not None:
             self.front.setup(self.sampler)
 

@@ -12,7 +12,7 @@ the fitness gives the same model. So does the optional prior (:class:`Prior`), w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,12 @@ from torch import Tensor
 from ednag.population import Noise
 from ednag.spaces import SearchSpace
 
-Score = Callable[[Tensor], Tensor]
-"""A score of architectures known before any is evaluated, from genes int64 ``(R, N, L)`` to ``(R, N)``, higher is better."""
+
+class Score(Protocol):
+    """A score of architectures known before any is evaluated, such as a fitness that costs nothing."""
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Score genes, int64 ``(*B, L)``: ``(*B,)``, higher is better, ``-inf`` where ``valid``, bool, is false."""
 
 
 class Prior:
@@ -31,24 +35,24 @@ class Prior:
     alone and in a batch, the score of an architecture must not depend on what else is scored with it.
 
     Args:
-        score: for any valid genes; NaN is worst.
+        score: such as a fitness that costs nothing; NaN is worst.
         space: what the genes mean.
         device: where genes arrive.
     """
 
     def __init__(self, score: Score, space: SearchSpace, device: torch.device | str = "cpu") -> None:
         self.score, self.space = score, space
-        some = _random_valid(space).to(device)
-        self._reference = self._scored(some[None])[0].sort().values.contiguous()
+        some = _random_valid(space).to(device)[None]
+        self._reference = self._scored(some, space.valid(some))[0].sort().values.contiguous()
         shape = self._shape(self._reference)
         self._centre, self._spread = shape.mean(), shape.std(correction=0).clamp(min=1e-6)
 
-    def __call__(self, genes: Tensor) -> Tensor:
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Score genes ``(R, N, L)``: float64 ``(R, N)``, zero mean and unit variance over random architectures."""
-        return (self._shape(self._scored(genes)) - self._centre) / self._spread
+        return (self._shape(self._scored(genes, valid)) - self._centre) / self._spread
 
-    def _scored(self, genes: Tensor) -> Tensor:
-        return self.score(genes).double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    def _scored(self, genes: Tensor, valid: Tensor) -> Tensor:
+        return self.score(genes, valid).double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
     def _shape(self, score: Tensor) -> Tensor:
         """``-log`` of the share of random architectures that are better, ties counted half."""
@@ -84,7 +88,7 @@ class GaussianProcess:
         self,
         gene_scale: float = 0.25,
         feature_scale: float = 0.21,
-        nugget: float = 0.03,
+        nugget: float = 0.1,
         beta: float = 1.2,
         features: bool = True,
         trust: float = 0.5,

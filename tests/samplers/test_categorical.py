@@ -184,44 +184,40 @@ def test_a_good_prior_saves_evaluations_and_a_misleading_one_fades() -> None:
     """Evaluations until the target, by what a prior says: nothing, the truth with errors, or the contrary."""
     seeds = list(range(12))
 
-    def likely(genes: torch.Tensor) -> torch.Tensor:
+    def likely(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         return (genes == TARGET).double() @ torch.tensor([1.0, 0.2, 1.5, 0.6, 2.0, 0.0], dtype=torch.float64)
 
-    def spent(prior: Callable[[torch.Tensor], torch.Tensor] | None) -> float:
-        sampler = ArchiveDiffusion()
-        sampler.prior = prior
-        archive = sampler.sample(SPACE, closeness, seeds, 120).archive
+    def spent(prior: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None) -> float:
+        archive = ArchiveDiffusion(prior=prior).sample(SPACE, closeness, seeds, 120).archive
         hit = torch.isin(archive.keys, SPACE.identity(TARGET))
         return float(torch.where(hit.any(1), hit.double().argmax(1) + 1.0, 120.0).mean())
 
     without = spent(None)
     assert spent(likely) < 0.8 * without
-    assert spent(lambda genes: -likely(genes)) < 100
+    assert spent(lambda genes, valid: -likely(genes, valid)) < 100
 
 
 def test_only_the_order_of_a_prior_matters_and_nan_is_worst() -> None:
-    def score(genes: torch.Tensor) -> torch.Tensor:
-        return closeness(genes, torch.ones(genes.shape[:-1], dtype=torch.bool)).where(genes[..., 0] != 2, torch.nan)
+    def score(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return closeness(genes, valid).where(genes[..., 0] != 2, torch.nan)
 
     keys = []
-    for prior in (score, lambda genes: (score(genes) / 9).exp() - 5):
-        sampler = ArchiveDiffusion()
-        sampler.prior = prior
+    for prior in (score, lambda genes, valid: (score(genes, valid) / 9).exp() - 5):
+        sampler = ArchiveDiffusion(prior=prior)
         keys.append(sampler.sample(SPACE, closeness, [0, 1], 40).archive.keys[:, :40])
         alone = sampler.sample(SPACE, closeness, [1], 40).archive.keys[0, :40]
         assert torch.equal(alone, keys[-1][1])
     assert torch.equal(*keys)
 
 
-def test_a_prior_is_asked_for_valid_architectures_only_and_leads_the_first_half() -> None:
+def test_a_prior_is_told_which_architectures_are_valid_and_leads_the_first_half() -> None:
     space = Barred()
 
-    def score(genes: torch.Tensor) -> torch.Tensor:
-        assert space.valid(genes).all()
-        return -genes.double().sum(-1)
+    def score(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        assert space.valid(genes[valid]).all()
+        return (-genes.double().sum(-1)).where(valid, -torch.inf)
 
-    sampler = ArchiveDiffusion(distinct="genes")
-    sampler.prior = score
+    sampler = ArchiveDiffusion(distinct="genes", prior=score)
     first = sampler.sample(space, summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
     assert ((first < 6).sum(1) >= 3).all()  # a uniform one has 10.5 on average
     assert first.amax(1).mean() > 8

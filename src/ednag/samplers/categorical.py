@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ednag.diffusion.categorical import denoise, uniform_genes
 from ednag.evolution.operators import average_rank, mutate_some, roulette
+from ednag.fitness import Fitness
 from ednag.population import Noise, first_occurrence
 from ednag.samplers.base import ENUMERABLE, Sampler, State, every_gene_string
 from ednag.surrogate import GaussianProcess, Prior, Score, rank_target
@@ -77,12 +78,10 @@ class ArchiveDiffusion(Sampler):
         correct: whether to correct.
         screen: whether to screen; else what comes first is paid for.
         distinct: see :class:`Sampler`.
-
-    Attributes:
-        prior: a score of any valid architectures that is known before the first is evaluated, such as a trained
-            predictor's: from genes int64 ``(R, N, L)`` to ``(R, N)``, higher is better; ``None`` for none. Set it before
-            the run begins. It chooses half of the first architectures (the best of 1,024 uniform ones), and its ranks
-            become the mean of the surrogate, by a coefficient that the evaluations correct (:class:`Prior`).
+        prior: a score that is known before the first evaluation, such as the meta predictor's
+            (:class:`ednag.fitness.MetaFitness`); ``None`` for none. It chooses half of the first architectures (the best
+            of 1,024 uniform ones), and its ranks become the mean of the surrogate, by a coefficient that the evaluations
+            correct (:class:`Prior`). A :class:`~ednag.generation.Generation` sets it up.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class ArchiveDiffusion(Sampler):
         signal: Sequence[float] = (0.2, 0.45, 0.7, 1.0),
         temperature: float = 0.15,
         two_genes: float = 0.4,
-        patience: float = 1.5,
+        patience: float = 3.0,
         window: int = 256,
         surrogate: GaussianProcess | None = None,
         denoise: bool = True,
@@ -105,6 +104,7 @@ class ArchiveDiffusion(Sampler):
         correct: bool = True,
         screen: bool = True,
         distinct: Literal["isomorphism", "genes"] = "isomorphism",
+        prior: Fitness | Score | None = None,
     ) -> None:
         super().__init__(distinct)
         counts = {"initial": initial, "batch": batch, "batch_growth": batch_growth, "pool": pool, "uniform": uniform}
@@ -125,7 +125,7 @@ class ArchiveDiffusion(Sampler):
         self.patience, self.window = patience, window
         self.denoise, self.recombine, self.weigh, self.correct = denoise, recombine, weigh, correct
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
-        self.prior: Score | None = None
+        self.prior = prior
         self._prior: Prior | None = None
 
     def start(self, state: State) -> State:
@@ -201,7 +201,8 @@ class ArchiveDiffusion(Sampler):
         turn = torch.arange(pool.shape[1], device=pool.device)
         if prior is None:
             return pool, -turn.double().expand(pool.shape[:2])
-        worth = prior(self._repaired(pool)).masked_fill(~self.space.valid(pool), -torch.inf)
+        valid = self.space.valid(pool)
+        worth = prior(pool, valid).masked_fill(~valid, -torch.inf)
         place = worth.argsort(dim=1, descending=True, stable=True).argsort(1)
         return pool, -torch.minimum(2 * place, 2 * turn + 1).double()
 
@@ -239,16 +240,10 @@ class ArchiveDiffusion(Sampler):
         target = rank_target(members.rank, members.real)
         known, asked = (self.surrogate.embed(self.space, genes) for genes in (members.genes, pool))
         score = self._calibrated(pool.device)
-        prior = None if score is None else (score(members.genes), score(self._repaired(pool)))
+        prior = None if score is None else (score(members.genes, members.real), score(pool, self.space.valid(pool)))
         return plain.where(
             opening[:, None], self.surrogate.score(self.space, known, target, members.real, asked, prior)
         )
-
-    def _repaired(self, pool: Tensor) -> Tensor:
-        """Put a valid architecture in place of each invalid one, where there is any: the prior is asked for no others."""
-        valid = self.space.valid(pool)
-        first = valid.long().argmax(1)[:, None, None].expand(-1, 1, pool.shape[-1])
-        return pool.where(valid[..., None], pool.gather(1, first))
 
     def _calibrated(self, device: torch.device) -> Prior | None:
         """The prior, put on the scale of ranks in this space."""
