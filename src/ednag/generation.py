@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ednag.distributed import everyone, gather, rank, share, world
+from ednag.fingerprint import describe_object, fingerprint
 from ednag.fitness import ConstrainedFitness, CostModel, Fitness, Limits
 from ednag.fitness.base import merge_states
 from ednag.front import Front
@@ -330,41 +329,6 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
 def _indifferent(genes: Tensor, valid: Tensor) -> Tensor:
     """Score every valid architecture the same."""
     return torch.zeros(valid.shape, dtype=torch.float64, device=genes.device).where(valid, -torch.inf)
-
-
-PROGRESS = {"space", "device", "lookups", "evaluations", "failures", "generating", "unknown"}
-"""Attributes of a fitness or a sampler that change with use, and are no settings."""
-
-
-def fingerprint(*parts: object) -> str:
-    """Digest of what a run is made of: classes and their plain settings, however deeply nested."""
-    return hashlib.sha256(json.dumps([settings(part) for part in parts], sort_keys=True).encode()).hexdigest()
-
-
-def settings(value: object) -> Any:
-    """Write an object's plain public attributes as JSON; tensors and what an object computes privately are left out."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple, range)):
-        return [settings(item) for item in value]
-    if isinstance(value, dict):
-        return {str(name): settings(item) for name, item in value.items()}
-    public = {
-        name: item
-        for name, item in getattr(value, "__dict__", {}).items()
-        if not name.startswith("_") and name not in PROGRESS
-    }
-    plain = {name: settings(item) for name, item in public.items() if not isinstance(item, Tensor)}
-    return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **plain}
-
-
-def describe_object(value: object) -> dict[str, Any]:
-    """Class path and public constructor arguments of an object that keeps them under their own names."""
-    kind = type(value)
-    return {
-        "class_path": f"{kind.__module__}.{kind.__qualname__}",
-        "init_args": {name: item for name, item in vars(value).items() if not name.startswith("_")},
-    }
 
 
 def _mean(values: Sequence[float]) -> float:
