@@ -41,5 +41,5 @@ def load_preset(name: str, **options: Any) -> Sampler:
     content["init_args"] = {**content.get("init_args", {}), **options}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--sampler", type=Sampler)
-    sampler: Sampler = parser.instantiate_classes(parser.parse_object({"sampler": content})).sampler
+    sampler: Sampler = parser.instantiate(parser.parse_object({"sampler": content})).sampler
     return sampler

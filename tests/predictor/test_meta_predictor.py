@@ -10,7 +10,6 @@ from scipy import stats
 
 from ednag.cli import main
 from ednag.predictor.data import MetaData, read_rows
-from ednag.predictor.features import features_path
 from ednag.predictor.losses import FLOOR, bootstrap_weights, ranking_loss, standardise
 from ednag.predictor.module import MetaPredictor, find_space, load_predictor
 from ednag.predictor.saving import CONFIG, WEIGHTS, save_predictor
@@ -142,18 +141,6 @@ def test_failed_trainings_are_left_out_and_damaged_meta_data_refused(folder: Pat
         read_rows(tmp_path / "absent.npz")
     with pytest.raises(ValueError, match="'zebra' is a test source or has no tasks"):
         data(folder, val_sources=("zebra",)).setup()
-
-
-def test_missing_features_are_recomputed_or_asked_for(folder: Path, tmp_path: Path) -> None:
-    options = {"test_sources": SOURCES[:2], "val_sources": SOURCES[2:3]}
-    files = (folder / "rows.npz", folder / "tasks.json", tmp_path / "features", "resnet18")
-    with pytest.raises(FileNotFoundError, match="TaskFeatures"):
-        MetaData(*files, **options).setup()
-    module = MetaData(*files, **options, recompute=lambda task: torch.full((len(task.classes), 20, 512), 0.5))
-    part = module.part("train")
-    task = module.tasks[part.chosen[0]]
-    assert part.features[part.chosen[0]].shape == (len(task.classes), 20, 512)
-    assert features_path(tmp_path / "features", task.sha256, "resnet18").exists()
 
 
 def test_the_wrong_space_or_extractor_is_named(folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,9 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
 from ednag.predictor.features import features_path, load_features, save_features
-from ednag.predictor.tasks import TaskDefinition, read_tasks
+from ednag.predictor.task_features import TaskFeatures, read_sources
+from ednag.predictor.tasks import MissingImagesError, TaskDefinition, read_tasks
+
+log = logging.getLogger(__name__)
+
+REMEDY = (
+    "Get the files (data/README.md), or leave out the tasks of sources that are not here with --data.skip_missing true"
+)
 
 TEST_SOURCES = ("cifar10", "sign_digits", "fashion_mnist")
 """Sources that the shipped predictor never sees in training."""
@@ -130,7 +139,11 @@ class MetaData(pl.LightningDataModule):
         batch_size: tasks a batch.
         target: accuracy to learn: of the validation or the test images of the task, or their mean.
         least_rows: tasks with fewer rows (training failed, or is still to come) are left out.
-        recompute: makes the features ``(K, m, F)`` of a task whose file is missing, from its definition.
+        sources: where the images are, for the features of tasks that have no file: the configuration that the tasks were
+            collected with (``configs/collect/nasbench201.yaml``, or ``RUN/config.yaml`` of ``ednag collect``), or data
+            modules by the names of the sources. ``None`` to refuse such tasks.
+        skip_missing: leave out the tasks that have no features and whose images are not here, with a warning that counts
+            them by source; of ``test_sources`` and ``val_sources``, those that have tasks then count.
         seed: of the order of tasks and the choice of validation sources.
     """
 
@@ -146,7 +159,8 @@ class MetaData(pl.LightningDataModule):
         batch_size: int = 16,
         target: Literal["mean", "valid", "test"] = "mean",
         least_rows: int = 5,
-        recompute: Callable[[TaskDefinition], Tensor] | None = None,
+        sources: dict[str, pl.LightningDataModule] | Path | None = None,
+        skip_missing: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -156,7 +170,8 @@ class MetaData(pl.LightningDataModule):
                 f"got {val_fraction}, {batch_size} and {least_rows}"
             )
         self.files = Path(rows), Path(tasks), Path(features)
-        self.extractor, self.target, self.recompute = extractor, target, recompute
+        self.extractor, self.target = extractor, target
+        self.sources, self.skip_missing = sources, skip_missing
         self.test_sources, self.val_sources, self.val_fraction = tuple(test_sources), tuple(val_sources), val_fraction
         self.batch_size, self.least_rows, self.seed = batch_size, least_rows, seed
         self._parts: dict[str, TaskRows] | None = None
@@ -166,6 +181,7 @@ class MetaData(pl.LightningDataModule):
 
         Raises:
             FileNotFoundError: if the rows, the tasks or, with no way to recompute them, features are missing.
+            MissingImagesError: if features are missing and can't be recomputed from the images here.
             ValueError: if a file is damaged, a named source has no tasks, or a split has none.
         """
         if self._parts is not None:
@@ -180,8 +196,10 @@ class MetaData(pl.LightningDataModule):
             raise ValueError(f"{self.files[0]} has no rows, or rows of tasks that {self.files[1]} does not define")
         count = self.rows.task.bincount(minlength=len(self.tasks))
         used = [i for i, n in enumerate(count.tolist()) if n >= self.least_rows]
+        self._check_sources(used)
+        features = self._all_features(used)
+        used = list(features)
         split = self._split(used)
-        features = {i: self._features(self.tasks[i]) for part in split.values() for i in part}
         self._parts = {name: TaskRows(self.rows, features, part) for name, part in split.items()}
         empty = [name for name in ("train", "val") if len(self._parts[name]) == 0]
         if empty:
@@ -215,17 +233,20 @@ class MetaData(pl.LightningDataModule):
         """Sources of some tasks, in order of appearance."""
         return list(dict.fromkeys(self.tasks[i].source for i in tasks))
 
-    def _split(self, used: Sequence[int]) -> dict[str, list[int]]:
-        """Divide tasks by their source; where one source is all there is beside the tests, hold out some of its tasks."""
+    def _check_sources(self, used: Sequence[int]) -> None:
+        """Refuse validation sources that can't be."""
         sources = self._sources(used)
         for name in self.val_sources:
             if name not in sources or name in self.test_sources:
                 raise ValueError(
                     f"val source {name!r} is a test source or has no tasks; there are {', '.join(sources)}"
                 )
+
+    def _split(self, used: Sequence[int]) -> dict[str, list[int]]:
+        """Divide tasks by their source; where one source is all there is beside the tests, hold out some of its tasks."""
         rest = [i for i in used if self.tasks[i].source not in self.test_sources]
         group = {i: self.tasks[i].source if len(self._sources(rest)) > 1 else str(i) for i in rest}
-        held = set(self.val_sources) or self._hold_out(list(dict.fromkeys(group.values())))
+        held = set(self.val_sources) & set(group.values()) or self._hold_out(list(dict.fromkeys(group.values())))
         parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
         for i in used:
             parts["test" if i not in group else "val" if group[i] in held else "train"].append(i)
@@ -236,15 +257,31 @@ class MetaData(pl.LightningDataModule):
         order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(self.seed)).tolist()
         return {groups[i] for i in order[: max(round(self.val_fraction * len(groups)), 1)]}
 
-    def _features(self, task: TaskDefinition) -> Tensor:
-        """Features of a task: from the cache, else recomputed and cached."""
-        path = features_path(self.files[2], task.sha256, self.extractor)
-        if path.exists():
-            return load_features(path)
-        if self.recompute is None:
+    def _all_features(self, used: Sequence[int]) -> dict[int, Tensor]:
+        """Features of tasks, by their indices: from the cache, else recomputed and cached."""
+        paths = {i: features_path(self.files[2], self.tasks[i].sha256, self.extractor) for i in used}
+        if absent := [i for i in used if not paths[i].exists()]:
+            make, missing = self._maker(self.tasks[absent[0]]), dict[str, str]()
+            for i in tqdm(absent, desc="image features", unit=" tasks"):
+                task = self.tasks[i]
+                try:
+                    if task.source not in missing:
+                        save_features(paths[i], make(task))
+                except MissingImagesError as error:
+                    if not self.skip_missing:
+                        raise MissingImagesError(f"{error}. {REMEDY}") from None
+                    missing[task.source] = str(error)
+            for source, reason in missing.items():
+                left = sum(self.tasks[i].source == source and not paths[i].exists() for i in absent)
+                log.warning("left out %d of %d tasks: %s", left, len(used), reason)
+        return {i: load_features(path) for i, path in paths.items() if path.exists()}
+
+    def _maker(self, task: TaskDefinition) -> TaskFeatures:
+        """What makes the features that are missing, such as those of a task."""
+        if self.sources is None:
             raise FileNotFoundError(
-                f"no features of task {task.id} at {path}; data.recompute (ednag.predictor.task_features.TaskFeatures) makes them from the images of {task.source}"
+                f"no features of task {task.id} in {self.files[2]}; say where the images of {task.source} are, so that "
+                "they are made: --data.sources configs/collect/nasbench201.yaml, or RUN/config.yaml of `ednag collect`"
             )
-        features = self.recompute(task)
-        save_features(path, features)
-        return features.float()
+        named = self.sources if isinstance(self.sources, dict) else read_sources(self.sources)
+        return TaskFeatures(named, self.extractor)

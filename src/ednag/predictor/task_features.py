@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import lightning.pytorch as pl
 import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
 from ednag.predictor.extractors import FeatureExtractor, find_extractor
 from ednag.predictor.features import CORESET, MOST, class_features
-from ednag.predictor.tasks import Images, Pool, TaskDefinition, draw, open_pool
+from ednag.predictor.tasks import Images, MissingImagesError, Pool, TaskDefinition, draw, open_pool
 
 
 class TaskFeatures:
     """Draw a task's images again and describe them, for :class:`~ednag.predictor.data.MetaData`.
 
     Args:
-        sources: data modules by the names that the tasks give; those of ``ednag collect``.
+        sources: data modules by the names that the tasks give; see :func:`read_sources`.
         extractor: name of the feature extractor.
         coreset: images of each class. A class that has fewer training images repeats them.
         device: where features are computed.
@@ -23,7 +28,7 @@ class TaskFeatures:
 
     def __init__(
         self,
-        sources: dict[str, pl.LightningDataModule],
+        sources: Mapping[str, pl.LightningDataModule],
         extractor: str = "efficientnet_lite0",
         coreset: int = CORESET,
         device: str = "cpu",
@@ -36,16 +41,44 @@ class TaskFeatures:
         """Return features ``(K, m, F)`` of the training images of a task.
 
         Raises:
-            ValueError: if its source is not among the sources, or has other images.
+            MissingImagesError: if its source is not among the sources, or its files are absent or others.
         """
         if task.source not in self._pools:
-            if task.source not in self.sources:
-                raise ValueError(
-                    f"task {task.id} needs images of {task.source}; sources: {', '.join(self.sources) or 'none'}"
-                )
-            self._pools[task.source] = open_pool(self.sources[task.source], task.image_size)
+            self._pools[task.source] = self._open(task)
         images = repeated(draw(self._pools[task.source], task)[1].train, self.coreset)
         return class_features(images.pixels, images.labels, self.extractor, self.coreset, MOST)
+
+    def _open(self, task: TaskDefinition) -> Pool:
+        """Read the images of a task's source."""
+        if task.source not in self.sources:
+            raise MissingImagesError(
+                f"task {task.id} needs images of {task.source}; sources: {', '.join(self.sources) or 'none'}"
+            )
+        try:
+            return open_pool(self.sources[task.source], task.image_size)
+        except FileNotFoundError as error:
+            raise MissingImagesError(f"task {task.id} needs images of {task.source}: {error}") from None
+
+
+def read_sources(path: Path) -> dict[str, pl.LightningDataModule]:
+    """Make the data modules that a configuration of ``ednag collect`` names; their images are not read yet.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it has no valid ``sources``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration of `ednag collect` at {path}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--sources", type=dict[str, pl.LightningDataModule], required=True)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parsed = parser.parse_object({"sources": content["sources"]})
+    except (ArgumentError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no configuration of `ednag collect` with sources ({error})") from None
+    sources: dict[str, pl.LightningDataModule] = parser.instantiate(parsed).sources
+    return sources
 
 
 def repeated(images: Images, least: int) -> Images:

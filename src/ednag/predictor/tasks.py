@@ -17,6 +17,10 @@ from torchvision.transforms.v2 import functional as TF
 from ednag.storage import write_json
 
 
+class MissingImagesError(ValueError):
+    """The images that a task was made of are not on this machine: there are none, or other ones."""
+
+
 class Images(NamedTuple):
     """Images and their labels.
 
@@ -145,7 +149,8 @@ def draw(pool: Pool, task: TaskDefinition) -> tuple[TaskDefinition, TaskImages]:
         the definition with the numbers of images drawn and their digest, and the images.
 
     Raises:
-        ValueError: if the pool lacks one of its classes, or its digest is known and another one.
+        ValueError: if the pool lacks one of its classes.
+        MissingImagesError: if its digest is known and another one.
     """
     generator = torch.Generator().manual_seed(task.seed)
     share = {split: max(most // len(task.classes), 1) for split, most in task.images.items()}
@@ -159,7 +164,7 @@ def draw(pool: Pool, task: TaskDefinition) -> tuple[TaskDefinition, TaskImages]:
     drawn = TaskImages(**{split: _gather(some, task) for split, some in parts.items()})
     digest = hashlib.sha256(b"".join(part.pixels.numpy().tobytes() for part in drawn)).hexdigest()
     if task.sha256 not in ("", digest):
-        raise ValueError(
+        raise MissingImagesError(
             f"the images of {task.source} are not those that task {task.id} was made of (sha256 of its pixels is "
             f"{digest[:12]}.., not {task.sha256[:12]}..); use the same files, or collect anew"
         )
