@@ -211,12 +211,13 @@ def test_presets_and_resume_become_configs(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-EXAMPLES = [path for verb in ("generate", "retrain", "compare") for path in sorted(CONFIGS.glob(f"{verb}/*.yaml"))]
+VERBS = ("generate", "retrain", "compare", "fit", "collect")
+EXAMPLES = [(verb, path) for verb in VERBS for path in sorted(CONFIGS.glob(f"{verb}/*.yaml"))]
+EXAMPLES += [("fit", CONFIGS / "pipeline.yaml")]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_shipped_config_parses(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    verb = path.parent.name
+@pytest.mark.parametrize(("verb", "path"), EXAMPLES, ids=[f"{verb}-{path.stem}" for verb, path in EXAMPLES])
+def test_every_shipped_config_parses(verb: str, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = ["--report", "runs/x/report.json"] if verb == "retrain" else []
     with pytest.raises(SystemExit) as stop:
         ednag(verb, "--config", str(path), *report, "--print_config")
