@@ -28,6 +28,7 @@ from ednag.report import Report
 from ednag.retraining.job import retrain as retrain_report
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
+from ednag.retraining.supernet import SupernetWeights
 from ednag.samplers import Sampler
 from ednag.spaces import SearchSpace
 from ednag.storage import write_json
@@ -256,6 +257,7 @@ class Trainer(pl.Trainer):
         if datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
         found, folder, begun = Report.load(report), Path(self.default_root_dir), time.perf_counter()
+        supernets = [weights.provenance() for weights in self.callbacks if isinstance(weights, SupernetWeights)]
         summary = retrain_report(
             found,
             found.load_space(),
@@ -266,11 +268,13 @@ class Trainer(pl.Trainer):
             top_k=top_k,
             network=network,
             seed=seed,
+            supernets=supernets,
         )
         finished = [result for result in summary.results if result.status == "finished"]
         counts = {"architectures": len(summary.results), "finished": len(finished)}
         seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
-        write_json(folder / "manifest.json", manifest([seed], self.strategy.root_device, counts, seconds))
+        made = manifest([seed], self.strategy.root_device, counts, seconds)
+        write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
         return summary
 
     def another(

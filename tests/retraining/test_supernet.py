@@ -1,5 +1,6 @@
 """Sub-networks cut out of a supernet, against the supernet run with slices, written out with functions."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from ednag.report import Candidate, Report
+from ednag.retraining.datasets import ImageFolder
 from ednag.retraining.module import ImageClassifier, Recipe
 from ednag.retraining.supernet import Supernet, SupernetWeights, recalibrate
 from ednag.spaces import NASBench201
 from ednag.spaces.mobilenetv3 import MobileNetV3
 from ednag.storage import save_state
+from ednag.trainer import Trainer
 
 SPACE = MobileNetV3()
 CLASSES = 11
@@ -300,3 +304,23 @@ def test_networks_of_other_spaces_are_refused(tmp_path: Path, state: dict[str, T
         SupernetWeights(path).setup(pl.Trainer(logger=False, accelerator="cpu"), other, "fit")
     with pytest.raises(ValueError, match="recalibration_batches must be >= 0"):
         SupernetWeights(path, -1)
+
+
+def test_the_trainer_writes_down_the_supernets_of_its_callbacks(
+    state: dict[str, Tensor], photographs: Path, tmp_path: Path
+) -> None:
+    path, genes, run = tmp_path / "ofa.pth", [0] * 45, tmp_path / "run"
+    save_state(path, {"state_dict": {name: value.float() for name, value in state.items()}})
+    kind = {"class_path": "ednag.spaces.MobileNetV3", "init_args": {}}
+    Report(kind, "test", [Candidate(SPACE.describe(torch.tensor(genes)), genes, 1.0)]).save(tmp_path / "report.json")
+    data = ImageFolder(photographs, image_size=32, batch_size=8, num_workers=0)
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    few = {"limit_train_batches": 1, "limit_val_batches": 1, "limit_test_batches": 1}
+    weights = SupernetWeights(path)
+    for callbacks, expected in (([weights], [weights.provenance()]), ([], None)):
+        folder = run / str(len(callbacks))
+        trainer = Trainer(default_root_dir=folder, callbacks=callbacks, **options, **few)  # type: ignore[arg-type]
+        summary = trainer.retrain(datamodule=data, report=tmp_path / "report.json", recipe=Recipe(epochs=1))
+        assert summary.results[0].status == "finished"
+        for name in ("job.json", "summary.json", "manifest.json"):
+            assert json.loads((folder / name).read_text()).get("supernets") == expected, name

@@ -100,8 +100,8 @@ def retrain(
             result = job.run(space, data, make_trainer or default_trainer)
             write_json(folder / METRICS, asdict(result))
         results.append(result)
-        Summary(results, run_dir).save()
-    return Summary(results, run_dir)
+        Summary(results, run_dir, list(supernets)).save()
+    return Summary(results, run_dir, list(supernets))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,12 @@ class Summary:
     Attributes:
         results: one for each architecture.
         run_dir: the folder; architecture ``rank`` is in ``run_dir/<rank>``, three digits.
+        supernets: where initial weights came from, if from supernets: their paths and digests.
     """
 
     results: list[Result]
     run_dir: Path
+    supernets: Sequence[Mapping[str, Any]] = ()
 
     @property
     def best(self) -> Result | None:
@@ -70,7 +73,8 @@ class Summary:
 
     def save(self) -> None:
         """Write ``summary.json`` and ``summary.csv``."""
-        write_json(self.run_dir / "summary.json", {"results": [asdict(result) for result in self.results]})
+        origin = {"supernets": [dict(supernet) for supernet in self.supernets]} if self.supernets else {}
+        write_json(self.run_dir / "summary.json", {"results": [asdict(result) for result in self.results], **origin})
         write_csv(self.run_dir / "summary.csv", [_flat(result) for result in self.results])
 
 

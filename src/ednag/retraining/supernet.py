@@ -213,7 +213,7 @@ class SupernetWeights(pl.Callback):
         self.recalibration_batches = recalibration_batches
 
     def provenance(self) -> dict[str, Any]:
-        """Say where the weights come from: path, SHA-256 and size of the checkpoint, for ``job.json``.
+        """Say where the weights come from: path, SHA-256 and size of the checkpoint, as a retraining writes down.
 
         Raises:
             FileNotFoundError: if there is no such file.
