@@ -45,7 +45,8 @@ class ParetoDiffusion(ArchiveDiffusion):
        the best member that costs no more. The whole front weighs most, whatever it costs.
     2. *Screen* by the expected gain of hypervolume (:func:`ednag.evolution.pareto.expected_gain`): the cost of a proposal
        is known exactly and for free, since it depends on the architecture alone; its fitness is what a Gaussian process
-       on the normal scores of the archive's fitness says, with ``optimism`` times its deviation.
+       on the normal scores of the archive's fitness says, with ``optimism`` times its deviation. What is isomorphic to a
+       member that costs no more can gain nothing.
 
     Fitness enters through ranks alone, costs as they are. Where costs take time (a network has to be built, or timed),
     a second process predicts them for the pool, and only the ``shortlist`` that looks best is really asked for.
@@ -122,9 +123,17 @@ class ParetoDiffusion(ArchiveDiffusion):
             worst = likely.sort(1, descending=True).values[:, min(self.shortlist, pool.shape[1]) - 1, None]
             valid = valid & (likely >= worst) & ~opening[:, None]
         cost = self._ask_cost(pool, valid)
-        gain = self._gain(members, mean, deviation, cost).where(valid & cost.isfinite(), -torch.inf)
+        hopeful = valid & cost.isfinite() & ~self._known_cheaper(members, pool, valid, cost)
+        gain = self._gain(members, mean, deviation, cost).where(hopeful, -torch.inf)
         plain = -torch.arange(pool.shape[1], device=pool.device).double().expand(pool.shape[:2])
         return plain.where(opening[:, None], gain)
+
+    def _known_cheaper(self, members: FrontMembers, pool: Tensor, valid: Tensor, cost: Tensor) -> Tensor:
+        """Tell which proposals are isomorphic to a member that costs no more, ``(R, N)``: their fitness is known."""
+        asked = self.space.identity(pool.where(valid[..., None], 0))
+        known = self.space.identity(members.genes.where(members.real[..., None], 0))
+        same = (asked[..., None] == known[:, None]) & members.real[:, None]
+        return (same & (members.cost[:, None] <= cost[..., None])).any(-1) & valid
 
     def _gain(self, members: FrontMembers, mean: Tensor, deviation: Tensor, cost: Tensor) -> Tensor:
         """Log of the expected gain, ``(R, N)``, rounded to 2^-20 (see :meth:`GaussianProcess.score`).
