@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
+from ednag.spaces import TransNAS101Micro
 
 
 class Linear(nn.Module):
@@ -150,3 +151,24 @@ def test_a_non_finite_loss_ends_the_training() -> None:
 def test_recipe_out_of_range(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe(**options)
+
+
+def test_narrow_networks_that_channels_last_would_crash_are_trained_in_the_other_layout() -> None:
+    space = TransNAS101Micro()
+    layouts = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        layouts.append(inputs[0].stride()[1])
+
+    for channels, suits in ((4, False), (16, True)):
+        network = space.build(space.parse("64-41414-2_13_013"), 3, 1, channels, stem_stride=1)
+        classifier = ImageClassifier(network, 3, Recipe(channels_last=True))
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.register_forward_pre_hook(look)
+        layouts.clear()
+        images = torch.rand(4, 16, 16, 1).movedim(3, 1)  # both layouts, as far as strides tell
+        loss = classifier(images).square().mean()
+        assert all((stride == 1) is suits for stride in layouts)
+        loss.backward()
+        assert classifier.memory_format == (torch.channels_last if suits else torch.contiguous_format)

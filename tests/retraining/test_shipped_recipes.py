@@ -16,7 +16,7 @@ from ednag.retraining.datasets import Digits
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.supernet import SupernetWeights
-from ednag.spaces import NASBench101, NASBench201, SearchSpace
+from ednag.spaces import NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 
 CASES = {
     "nasbench101-cifar10": (
@@ -24,6 +24,12 @@ CASES = {
         "0110000011000010000100000 input,conv1x1-bn-relu,maxpool3x3,conv3x3-bn-relu,output",
         "{channels: 8, cells: 1}",
     ),
+    "transnas101-micro-cifar10": (
+        TransNAS101Micro(),
+        "64-41414-2_13_013",
+        "{channels: 4, stem_stride: 1}",  # in channels_last, this crashed the process
+    ),
+    "transnas101-macro-cifar10": (TransNAS101Macro(), "64-4231-basic", "{channels: 8, stem_stride: 1}"),
 }
 
 
