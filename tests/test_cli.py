@@ -87,6 +87,19 @@ def test_generate_writes_a_whole_run(proxy_run: Path) -> None:
     assert list((proxy_run / "logs").rglob("metrics.csv"))
 
 
+def test_images_alone_are_scored_by_the_shipped_predictor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs ednag[meta]")
+    monkeypatch.setenv("EDNAG_CACHE", str(tmp_path / "cache"))
+    images = ["--data", "Digits", "--data.image_size", "16"]
+    ednag(
+        "generate", "--space", "NASBench201", *images, "--evaluations", "30", "--run_dir", str(tmp_path / "run"), *QUIET
+    )
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["fitness"] == "predicted score"
+    scores = [one["scores"]["predicted"] for one in report["candidates"]]
+    assert [one["fitness"] for one in report["candidates"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+
+
 def test_the_saved_config_runs_the_same_again(proxy_run: Path, tmp_path: Path) -> None:
     ednag("generate", "--config", str(proxy_run / "config.yaml"), "--run_dir", str(tmp_path / "again"))
     for name in ("report.json", "config.yaml", "history.csv"):

@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 from ednag.callbacks import ComparisonCallback, GenerationCallback
 from ednag.collection import Collection, Plan
 from ednag.comparison import Comparison
-from ednag.fitness import CostModel, Fitness, Limits
+from ednag.fitness import CostModel, Fitness, Limits, MetaFitness
 from ednag.fitness.tradeoff import Objective
 from ednag.fitness.training import Budget
 from ednag.generation import estimate
 from ednag.manifest import manifest
+from ednag.presets import load_preset
 from ednag.report import Report
 from ednag.retraining.job import retrain as retrain_report
 from ednag.retraining.module import Recipe
@@ -61,8 +62,8 @@ class Trainer(pl.Trainer):
         datamodule: pl.LightningDataModule | None = None,
         *,
         space: SearchSpace,
-        fitness: Fitness,
-        sampler: Sampler,
+        fitness: Fitness | None = None,
+        sampler: Sampler | None = None,
         runs: int = 1,
         seed: int = 0,
         evaluations: int | None = None,
@@ -81,8 +82,8 @@ class Trainer(pl.Trainer):
             model: not used.
             datamodule: images of the task, for a fitness that looks at them.
             space: where architectures come from.
-            fitness: the score to maximise.
-            sampler: the method; ``--preset`` chooses one by name.
+            fitness: the score to maximise; with images and without a fitness, what the shipped meta predictor says of them.
+            sampler: the method; ``--preset`` chooses one by name, the preset ``default`` if none is given.
             runs: independent runs, advanced together.
             seed: seed of the first run; the others follow consecutively.
             evaluations: distinct architectures each run may evaluate; the sampler's own end if not given.
@@ -95,11 +96,19 @@ class Trainer(pl.Trainer):
                 milliseconds a batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
             reference: cost and fitness of a reference point for the hypervolume of the front.
             dry_run: return the plan and what it would cost, and run nothing.
+
+        Raises:
+            ValueError: if there is neither a fitness nor images.
         """
+        if fitness is None and datamodule is None:
+            raise ValueError(
+                "generate needs a score to maximise: --fitness CLASS, or images (--data CLASS), which the shipped meta "
+                "predictor then looks at; see configs/generate"
+            )
         callback = GenerationCallback(
             space,
-            fitness,
-            sampler,
+            fitness or MetaFitness(),
+            sampler or load_preset("default"),
             data=datamodule,
             runs=runs,
             seed=seed,
