@@ -36,6 +36,14 @@ class TestMobileNetV3(SpaceChecks):
         '{"ks": [3, 5',
     )
 
+    @pytest.mark.parametrize("name", ["layout", "published_layout"])
+    def test_decoding_undoes_encoding(self, name: str) -> None:
+        genes = SPACE.canonical(self.sample().unflatten(0, (4, 16)))
+        layout = getattr(SPACE, name)
+        x = layout.encode(genes)
+        assert x.shape == (4, 16, {"layout": 5 * 3 + 40 * 3, "published_layout": 22 * 12}[name])
+        assert torch.equal(layout.decode(x), genes)
+
 
 @pytest.fixture(scope="module")
 def measured(shared) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
@@ -272,3 +280,41 @@ def test_options_out_of_range_are_refused(options: dict[str, float], message: st
 def test_other_widths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"width must be 1\.0 or 1\.2"):
         MobileNetV3(1.1)
+
+
+def test_published_layout_is_one_hot_in_every_row_and_inert_genes_leave_no_trace() -> None:
+    layout, genes = SPACE.published_layout, SPACE.random(Noise([5]), 200)[0]
+    genes[:, :5] = torch.randint(3, (200, 5), generator=torch.Generator().manual_seed(0))
+    rows = layout.encode(genes).view(200, 22, 12)
+    assert torch.equal(rows.sum(-1), torch.ones(200, 22))
+    assert (rows[:, 0, 10] == 1).all()
+    assert (rows[:, 21, 11] == 1).all()
+    assert torch.equal(layout.encode(SPACE.canonical(genes)), rows.flatten(1))
+    text = "ks=35,357,3333,77,5757 e=36,346,6666,33,4646 d=2,3,4,2,4"
+    symbols = layout.encode(SPACE.parse(text)).view(22, 12).argmax(-1).tolist()
+    assert symbols == [10, 0, 5, 9, 9, 0, 4, 8, 9, 2, 2, 2, 2, 6, 6, 9, 9, 4, 8, 4, 8, 11]
+
+
+def test_published_layout_reads_any_values_as_its_rows_say() -> None:
+    x = torch.randn(500, 264, generator=torch.Generator().manual_seed(1))
+    genes = SPACE.published_layout.decode(x)
+    assert SPACE.valid(genes).all()
+    assert genes[:, :5].unique().tolist() == [0, 1, 2]
+    for values, found in zip(x.view(500, 22, 12)[:, 1:-1], genes, strict=True):
+        kernels, expansions, depths = [], [], []
+        for stage in range(5):
+            depth = 0
+            for place in range(4 * stage, 4 * stage + 4):
+                choices = values[place, : 10 if place % 4 > 1 else 9].tolist()
+                best = choices.index(max(choices))
+                if best == 9:
+                    break
+                depth += 1
+                kernels.append((3, 5, 7)[best // 3])
+                expansions.append((3, 4, 6)[best % 3])
+            depths.append(depth)
+        settings = SPACE.settings(found)
+        active = SPACE.active(found).tolist()
+        assert depths == settings["d"]
+        assert kernels == [k for k, there in zip(settings["ks"], active, strict=True) if there]
+        assert expansions == [e for e, there in zip(settings["e"], active, strict=True) if there]

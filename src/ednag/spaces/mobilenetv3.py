@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ednag.population import Noise
-from ednag.spaces.base import SearchSpace
+from ednag.spaces.base import Layout, SearchSpace
 from ednag.spaces.mobilenetv3_network import (
     LAYERS_PER_STAGE,
     RESOLUTIONS,
@@ -32,6 +34,38 @@ _FIRST = tuple(sum(_PAIRS**shallower for shallower in DEPTHS[:k]) for k in range
 """Where the numbers of a stage's architectures begin at each depth, and how many there are: 0, 81, 810, 7371."""
 
 _FORM = "ks=35,357,3333,77,5757 e=36,346,6666,33,4646 d=2,3,4,2,4"
+
+
+@dataclass(frozen=True)
+class SlotLayout(Layout):
+    """The layout of the EDNAG paper, ``D`` = 22 x 12: rows input, the 20 layers of the supernet, output.
+
+    Columns are the nine pairs of kernel and expansion, none, the input and the output symbol. A row is a layer's largest
+    entry: the first two of a stage are one of the pairs, the third and the fourth are none or one of the pairs, and none
+    as the third ends the stage. Other entries are noise that decoding ignores, so that any values are an architecture.
+
+    A layer that is none has no kernel and no expansion: :meth:`decode` undoes :meth:`encode` up to inert genes.
+    """
+
+    dim: int = (PLACES + 2) * (_PAIRS + 3)
+    positions: tuple[tuple[int, ...], ...] = ()
+
+    def encode(self, genes: Tensor) -> Tensor:
+        """Write genes, int64 ``(*B, 45)``, with one 1 a row, float32 ``(*B, 264)``; see :meth:`Layout.encode`."""
+        layers = genes[..., STAGES:].reshape(*genes.shape[:-1], PLACES, 2)
+        pairs = layers[..., 0] * len(EXPANSIONS) + layers[..., 1]
+        rows = F.pad(pairs.where(_exists(genes), _PAIRS), (1, 1), value=_PAIRS + 1)  # between input and output
+        rows[..., -1] += 1
+        return F.one_hot(rows, _PAIRS + 3).flatten(-2).float()
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Read genes, int64 ``(*B, 45)``, off values ``(*B, 264)``; see :meth:`Layout.decode`."""
+        rows = x.reshape(*x.shape[:-1], PLACES + 2, _PAIRS + 3)[..., 1:-1, :]
+        best, pairs = rows[..., :_PAIRS].max(-1)
+        exists = (rows[..., _PAIRS] <= best).reshape(*x.shape[:-1], STAGES, LAYERS_PER_STAGE)
+        third, fourth = exists[..., 2].long(), exists[..., 3].long()
+        layers = torch.stack([pairs // len(EXPANSIONS), pairs % len(EXPANSIONS)], -1).flatten(-2)
+        return torch.cat([third * (1 + fourth), layers], -1)
 
 
 class MobileNetV3(SearchSpace):
@@ -69,6 +103,11 @@ class MobileNetV3(SearchSpace):
         """Number of distinct architectures: ``(9^2 + 9^3 + 9^4)^5 = 7371^5``, about 2.2e19."""
         return int(_FIRST[-1] ** STAGES)
 
+    @property
+    def published_layout(self) -> Layout:
+        """``D`` = 22 x 12, see :class:`SlotLayout`."""
+        return SlotLayout()
+
     def random(self, noise: Noise, n: int) -> Tensor:
         """Draw ``n`` architectures a run, uniformly over distinct architectures; see :meth:`SearchSpace.random`.
 
@@ -82,9 +121,7 @@ class MobileNetV3(SearchSpace):
 
     def active(self, genes: Tensor) -> Tensor:
         """Mark the layers that exist, bool ``(*B, 20)``, for genes ``(*B, 45)``."""
-        depth = torch.tensor(DEPTHS, device=genes.device)[genes[..., :STAGES]]
-        step = torch.arange(LAYERS_PER_STAGE, device=genes.device)
-        return (step < depth[..., None]).flatten(-2)
+        return _exists(genes)
 
     def canonical(self, genes: Tensor) -> Tensor:
         """Set inert genes to 0, which names each architecture once.
@@ -253,6 +290,13 @@ class MobileNetV3(SearchSpace):
         settings = self.settings(genes)
         layers = plan_layers(settings["d"], settings["ks"], settings["e"], self.width)
         return MobileNetV3Network(layers, self.width, num_classes, in_channels, stem_stride, dropout, resolution)
+
+
+def _exists(genes: Tensor) -> Tensor:
+    """Mark the layers that exist, see :meth:`MobileNetV3.active`."""
+    depth = torch.tensor(DEPTHS, device=genes.device)[genes[..., :STAGES]]
+    step = torch.arange(LAYERS_PER_STAGE, device=genes.device)
+    return (step < depth[..., None]).flatten(-2)
 
 
 def _choice(what: str, place: int, value: int, allowed: tuple[int, ...]) -> int:
