@@ -1,9 +1,11 @@
 import random
+from collections import Counter
 from itertools import combinations, permutations
 from math import comb
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 from ednag.fitness.cost import count_costs
@@ -19,6 +21,7 @@ from ednag.spaces.darts_network import (
     FactorizedReduce,
     operation,
 )
+from ednag.surrogate import GaussianProcess, rank_target
 from tests.spaces.space_checks import SpaceChecks
 
 SPACE = DARTS()
@@ -391,3 +394,35 @@ def test_too_small_images_for_the_auxiliary_head_are_refused() -> None:
 
 def test_inputs_of_nodes_are_all_unordered_pairs() -> None:
     assert [len(pairs) for pairs in PAIRS] == [comb(node + 2, 2) for node in range(4)]
+
+
+def test_features_count_operations_and_are_those_of_the_isomorphism_class() -> None:
+    genes = SPACE.random(Noise([4]), 60)[0].view(2, 30, 22)
+    features = SPACE.features(genes)
+    assert features.shape == (2, 30, 14)
+    for found, one in zip(features.flatten(0, 1).tolist(), genes.flatten(0, 1), strict=True):
+        cells = [Counter(operation for operation, _ in cell) for cell in SPACE.cells(one)]
+        assert found == [count[name] for count in cells for name in OPERATIONS]
+    code, digits = SPACE.identity(genes), []
+    for cardinality in reversed(SPACE.cardinalities):
+        digits.append(code % cardinality)
+        code = code // cardinality
+    canonical = torch.stack(digits[::-1], -1)
+    assert (canonical != genes).any(-1).sum() > 10
+    assert torch.equal(SPACE.features(canonical), features)
+
+
+def test_features_help_to_predict_what_genes_alone_hide() -> None:
+    genes = SPACE.random(Noise([11]), 90)[0]
+    with torch.device("meta"):
+        networks = [SPACE.build(one, 10, 1, **SMALL) for one in genes]
+    size = torch.tensor([float(sum(p.numel() for p in network.parameters())) for network in networks])
+    member = torch.ones(1, 45, dtype=torch.bool)
+    target = rank_target(size[:45].argsort(descending=True).argsort()[None].double(), member)
+    found = {}
+    for features in (False, True):
+        model = GaussianProcess(features=features)
+        rows = model.embed(SPACE, genes)[None]
+        mean, _ = model.predict(SPACE, rows[:, :45], target, member, rows[:, 45:])
+        found[features] = float(spearmanr(mean[0], size[45:]).statistic)
+    assert found[True] > found[False] + 0.1, found

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ednag.population import Noise
 from ednag.spaces.base import SearchSpace
@@ -64,6 +65,14 @@ class DARTS(SearchSpace):
         high = torch.tensor(len(OPERATIONS), device=noise.device)
         operations = noise.integers(high, n, 2, 2 * NODES).gather(-1, table.orbits.to(noise.device)[row])
         return torch.cat([table.inputs.to(noise.device)[row], operations], -1).flatten(-2)
+
+    def features(self, genes: Tensor) -> Tensor:
+        """How often the normal and the reduction cell have each operation, float32 ``(*B, 14)``.
+
+        These counts do not depend on how nodes are numbered, while an operation's gene does.
+        """
+        operations = genes.reshape(*genes.shape[:-1], 2, len(CELL))[..., len(CHOICES) :]
+        return F.one_hot(operations, len(OPERATIONS)).sum(-2).flatten(-2).float()
 
     def describe(self, genes: Tensor) -> str:
         """Write the genotype as DARTS prints it, the edges of a node in the order of their inputs."""
