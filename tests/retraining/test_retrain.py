@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ednag.fitness.cost import count_costs
-from ednag.report import Report
+from ednag.report import Candidate, Report
 from ednag.retraining.datasets import Digits, ImageFolder
 from ednag.retraining.export import load
 from ednag.retraining.job import retrain
@@ -220,6 +220,12 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, report: Re
     with pytest.raises(ValueError, match="gene 2 of nasbench201 must be in"):
         retrain(report, space, Digits(), Recipe(), run)
     report.candidates[1].genes[2] = 0
+    other = Candidate("64-41414-2_13_013", [2, 1, 3, 0, 1, 3], 1.0)  # of a space with as many genes
+    with pytest.raises(ValueError, match=r"not of nasbench201: not a NAS-Bench-201 cell: '64-4"):
+        retrain(Report(report.space, "f", [other]), space, Digits(), Recipe(), run)
+    other = Candidate(report.candidates[0].architecture, report.candidates[1].genes, 1.0)
+    with pytest.raises(ValueError, match=r"genes \[3, 1, 0, 0, 1, 2\] in the report are .* not the architecture named"):
+        retrain(Report(report.space, "f", [other]), space, Digits(), Recipe(), run)
     assert not run.exists()
     with pytest.raises(ValueError, match=r"network options .* don't suit nasbench201"):
         retrain(report, space, Digits(), Recipe(), run, silent(), network={"colour": 1})

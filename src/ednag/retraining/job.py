@@ -79,8 +79,8 @@ def retrain(
         accelerator's memory, is recorded as failed; the rest go on.
 
     Raises:
-        ValueError: if nothing is to be trained, ``run_dir`` holds another retraining, or the images or a network
-            option don't suit.
+        ValueError: if nothing is to be trained, an architecture's text or genes are not of the space or not of each
+            other, ``run_dir`` holds another retraining, or the images or a network option don't suit.
     """
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be >= 1, got {top_k}")
@@ -218,12 +218,21 @@ def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callbac
 
 
 def _check_space(report: Report, space: SearchSpace, chosen: list[Candidate]) -> None:
-    """Refuse a space that is not the report's, and genes that are not of the space."""
+    """Refuse a space that is not the report's, and architectures that are not of the space."""
     named = str(report.space.get("class_path", "")).rpartition(".")[2]
     if named != type(space).__name__:
         raise ValueError(f"the report is of the search space {named or '(none)'}, not of {type(space).__name__}")
     for candidate in chosen:
-        space.check(torch.tensor(candidate.genes))
+        genes = space.check(torch.tensor(candidate.genes))
+        try:
+            named_genes = space.parse(candidate.architecture)
+        except ValueError as error:
+            raise ValueError(f"the report names an architecture that is not of {space.name}: {error}") from None
+        if space.identity(named_genes) != space.identity(genes):
+            raise ValueError(
+                f"the genes {candidate.genes} in the report are {space.describe(genes)}, not the architecture named "
+                f"beside them, {candidate.architecture}; generate the report again"
+            )
 
 
 def _job(
