@@ -6,9 +6,10 @@ from torch import nn
 
 from ednag.fitness.networks import build_network
 from ednag.fitness.training import Budget, TrainingFitness, batches, fit, relative_rate
+from ednag.fitness.zero_cost import ZeroCostFitness
 from ednag.predictor.tasks import Images
 from ednag.retraining.datasets import Digits
-from ednag.spaces import NASBench201
+from ednag.spaces import NASBench201, TransNAS101Micro
 
 CONVOLUTIONS = [3, 0, 1, 0, 0, 3]
 SKIPS = [1, 1, 1, 1, 1, 1]
@@ -95,3 +96,16 @@ def test_weights_do_not_depend_on_the_global_state() -> None:
     torch.manual_seed(2)
     two = build_network(NASBench201(), torch.tensor(SKIPS), 3, 3, {"channels": 4, "cells": 1}, seed=9)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_networks_that_channels_last_would_crash_are_trained_and_measured() -> None:
+    """Micro cells of 4 channels have strided 1x1 convolutions, see :mod:`ednag.spaces.memory_format`."""
+    space = TransNAS101Micro()
+    network = {"channels": 4, "stem_stride": 1}
+    data = Digits(image_size=16, in_channels=3)
+    trained = TrainingFitness(Budget(steps=3, batch_size=16), {"train": 64, "val": 64, "test": 64}, network=network)
+    proxies = ZeroCostFitness(["snip"], batch_size=16, network=network, reference_size=4)
+    genes = space.parse("64-41414-2_13_013")[None]
+    for fitness in (trained, proxies):
+        fitness.setup(space, data)
+        assert fitness(genes, torch.ones(1, dtype=torch.bool)).isfinite().all()

@@ -17,6 +17,7 @@ from ednag.fitness.base import Fitness
 from ednag.fitness.networks import architecture_seed, build_network, check_options, representative
 from ednag.predictor.tasks import Images, TaskDefinition, TaskImages, draw, open_pool
 from ednag.spaces import SearchSpace
+from ednag.spaces.memory_format import fast_layout
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,16 @@ class TrainingFitness(Fitness):
         with torch.inference_mode(False), torch.enable_grad():
             chosen = representative(self.space, genes[None])[0]
             network = build_network(self.space, chosen, num_classes, 3, self.network, seed)
-            network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            fit(network, self._task.train, self.budget, seed)
-        valid, test = accuracy(network, self._task.val), accuracy(network, self._task.test)
-        self._tested[key] = test
-        return {"valid": valid, "test": test, "seconds": time.perf_counter() - begun, "seed": seed}
+            layout = fast_layout(network)
+            network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+            train, val, test = (
+                part if layout is torch.channels_last else Images(part.pixels.clone(memory_format=layout), part.labels)
+                for part in self._task
+            )
+            fit(network, train, self.budget, seed)
+        valid, tested = accuracy(network, val), accuracy(network, test)
+        self._tested[key] = tested
+        return {"valid": valid, "test": tested, "seconds": time.perf_counter() - begun, "seed": seed}
 
     def reveal(self, genes: Tensor) -> dict[str, Tensor]:
         """Test accuracy of trained architectures, in percent; see :meth:`Fitness.reveal`."""

@@ -15,6 +15,7 @@ from ednag.fitness.networks import architecture_seed, build_network, check_optio
 from ednag.fitness.proxies import DATA_PROXIES, PROXIES, measure
 from ednag.population import Noise
 from ednag.spaces import SearchSpace
+from ednag.spaces.memory_format import fast_layout
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +162,11 @@ class ZeroCostFitness(Fitness):
         seed = architecture_seed(self.seed, key)
         with torch.inference_mode(False), torch.enable_grad():
             network = build_network(self.space, genes, self.num_classes, self.input_shape[0], self.network, seed)
-            network = network.to(self.device).to(memory_format=torch.channels_last)
+            layout = fast_layout(network)
+            network = network.to(self.device).to(memory_format=layout)
+            images = self._images if layout is torch.channels_last else self._images.clone(memory_format=layout)
             generator = torch.Generator().manual_seed(seed)
-            scores = measure(network, self.proxies, self._images, self._labels, generator)
+            scores = measure(network, self.proxies, images, self._labels, generator)
         return [scores[name] for name in self.proxies]
 
     def _sample_reference(self) -> Tensor:
