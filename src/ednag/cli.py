@@ -247,12 +247,12 @@ def data_list(name: str | None = None) -> None:
 
 
 def data_import(name: str, source: Path, output: Path | None = None) -> None:
-    """Import an official benchmark release as a table.
+    """Import official files: a benchmark release as a table, or the meta data of a predictor.
 
     Args:
-        name: the table, as `ednag data list` names it.
+        name: of the data, as `ednag data list` names them.
         source: file or folder of the release.
-        output: where to write it; data/downloads by default.
+        output: where to write; in data/downloads by default.
     """
     say(f"written: {import_table(name, source, output)}")
 

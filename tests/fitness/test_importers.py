@@ -314,7 +314,9 @@ def test_absent_sources_say_what_was_expected(folder, tmp_path):
     (folder / "000002.pickle.pbz2").unlink()
     with pytest.raises(FileNotFoundError, match=r"000002\.pickle\.pbz2 is absent: the folder is incomplete"):
         import_table("nasbench201", folder)
-    with pytest.raises(ValueError, match="ofa_mobilenetv3 has no importer; these have one: nasbench101, nasbench301"):
+    with pytest.raises(
+        ValueError, match="ofa_mobilenetv3 has no importer; these have one: nasbench101, metad2a, nasbench301"
+    ):
         import_table("ofa_mobilenetv3", folder)
     with pytest.raises(ValueError, match="no data called 'imagenet'; known: nasbench201"):
         import_table("imagenet", folder)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from ednag.catalogue import Presence, list_data, locate, presence
+from ednag.cli import main
 from ednag.predictor.data import MetaData
 from ednag.predictor.metad2a import FEATURES, ROWS, TASKS, import_metad2a
 from ednag.predictor.module import MetaPredictor
@@ -37,6 +39,10 @@ def cells() -> torch.Tensor:
 @pytest.fixture
 def folder(tmp_path: Path, cells: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Ten tasks of three of eight classes, six cells each."""
+    return miniature(tmp_path, cells, monkeypatch, "g")
+
+
+def miniature(tmp_path: Path, cells: torch.Tensor, monkeypatch: pytest.MonkeyPatch, graphs_name: str) -> Path:
     module = ModuleType("igraph")
     monkeypatch.setattr(Graph, "__module__", "igraph")
     module.Graph = Graph
@@ -45,7 +51,7 @@ def folder(tmp_path: Path, cells: torch.Tensor, monkeypatch: pytest.MonkeyPatch)
     source = tmp_path / "metad2a"
     source.mkdir()
     accuracy = [20 + 3 * sum(code == 3 for code in cell) for cell in cells.tolist()]
-    torch.save({"acc": accuracy, "task": [i // 6 for i in range(60)], "g": graphs}, source / ROWS)
+    torch.save({"acc": accuracy, "task": [i // 6 for i in range(60)], graphs_name: graphs}, source / ROWS)
     torch.save([[1 + i % 8, 1 + (i + 1) % 8, 1 + (i + 3) % 8] for i in range(10)], source / TASKS)
     generator = torch.Generator().manual_seed(1)
     torch.save({c: [torch.randn(25, 512, generator=generator) + c] for c in range(8)}, source / FEATURES)
@@ -76,9 +82,37 @@ def test_graphs_strings_and_one_hot_rows_are_the_same_meta_data(
     assert len({one.sha256 for one in tasks}) == 8  # two tasks have the same classes as two others
 
 
+@pytest.mark.parametrize("graphs_name", ["g", "graph"])
+def test_the_command_line_imports_it(
+    tmp_path: Path,
+    cells: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    graphs_name: str,
+) -> None:
+    source = miniature(tmp_path, cells, monkeypatch, graphs_name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDNAG_DATA", str(source))
+    assert f"`ednag data import metad2a {source / ROWS}`" in list_data("metad2a")
+    for source_argument in (source, source / ROWS):
+        assert main(["data", "import", "metad2a", str(source_argument), "--output", "mine"]) == 0
+        assert capsys.readouterr().out == "written: mine\n"
+        assert len(read_tasks(tmp_path / "mine" / "tasks.json")) == 10
+        assert len(list((tmp_path / "mine" / "features").iterdir())) == 8
+        with np.load(tmp_path / "mine" / "rows.npz") as rows:
+            assert np.array_equal(rows["genes"], cells.numpy())
+    assert main(["data", "import", "metad2a", str(source)]) == 0
+    assert presence("metad2a") == Presence("present", Path("data/downloads/metad2a"))
+    with pytest.raises(ValueError, match="metad2a is meta data, not a benchmark table"):
+        locate("metad2a")
+    (source / TASKS).unlink()
+    assert main(["data", "import", "metad2a", str(source)]) == 2
+    assert "no meta_train_task_lst.pt in" in capsys.readouterr().err
+
+
 def test_a_predictor_trains_on_it(folder: Path, tmp_path: Path) -> None:
-    rows, tasks, features = import_metad2a(folder, tmp_path / "out")
-    data = MetaData(rows, tasks, features, "resnet18", val_fraction=0.2)
+    out = import_metad2a(folder, tmp_path / "out")
+    data = MetaData(out / "rows.npz", out / "tasks.json", out / "features", "resnet18", val_fraction=0.2)
     train, val = data.part("train"), data.part("val")
     assert (len(train), len(val)) == (8, 2)  # tasks are held out, as there is one source only
     first = train.features[train.chosen[0]]

@@ -23,6 +23,7 @@ from ednag.catalogue import DOWNLOADS, entry
 from ednag.fitness import nasbench301_importer
 from ednag.fitness.nasbench101 import import_nasbench101
 from ednag.fitness.transnas_importer import read_transnas_macro, read_transnas_micro
+from ednag.predictor.metad2a import import_metad2a
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 from ednag.storage import atomic_write
 
@@ -156,26 +157,28 @@ def read_nats_topology(folder: Path) -> Arrays:
 
 
 def import_table(name: str, source: Path, output: Path | None = None) -> Path:
-    """Convert the official files of a benchmark into the table that EDNAG reads.
+    """Convert official files into what EDNAG reads: those of a benchmark into a table, others into a folder.
 
     Args:
-        name: the benchmark, as ``ednag data list`` calls it: ``nasbench101``, ``nasbench201``, ``nasbench301``,
-            ``zc_nasbench301``, ``transnas101_micro`` or ``transnas101_macro``.
+        name: as ``ednag data list`` calls it: ``nasbench101``, ``nasbench201``, ``nasbench301``, ``zc_nasbench301``,
+            ``transnas101_micro`` or ``transnas101_macro``; or ``metad2a``, meta data of a predictor.
         source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple, for nasbench101
             a file nasbench_full.tfrecord or nasbench_only108.tfrecord, for nasbench301 the folder of an ensemble
-            (xgb_v1.0), for zc_nasbench301 zc_nasbench301.json, for transnas101 transnas-bench_v10141024.pth.
-        output: where to write the table; by default data/downloads/NAME.npz below the current folder.
+            (xgb_v1.0), for zc_nasbench301 zc_nasbench301.json, for transnas101 transnas-bench_v10141024.pth, for metad2a
+            the folder of meta_train_tasks_predictor.pt.
+        output: where to write the table (a folder for metad2a); by default data/downloads/NAME.npz (data/downloads/metad2a)
+            below the current folder.
 
     Returns:
-        the path of the table.
+        the path of what was written.
 
     Raises:
         FileNotFoundError: if a file of the source is absent.
-        ValueError: if the benchmark has no importer, or the source is damaged, incomplete or not the official
+        ValueError: if the name has no importer, or the source is damaged, incomplete or not the official
             format. Nothing is written then.
     """
     if name in WHOLE:
-        return WHOLE[name](source, output or DOWNLOADS / f"{name}.npz")
+        return WHOLE[name](source, output or DOWNLOADS / entry(name).files[0])
     if name not in IMPORTERS:
         entry(name)  # an unknown name has its own message
         raise ValueError(f"{name} has no importer; these have one: {', '.join([*WHOLE, *IMPORTERS])}")
@@ -199,6 +202,7 @@ IMPORTERS: dict[str, tuple[Callable[[Path], Arrays], int]] = {
 
 WHOLE: dict[str, Callable[[str | Path, str | Path], Path]] = {
     "nasbench101": import_nasbench101,
+    "metad2a": import_metad2a,
     **nasbench301_importer.IMPORTS,
 }
 """Importers that read, check and write by themselves."""

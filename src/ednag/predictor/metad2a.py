@@ -3,8 +3,8 @@
 Its folder holds, as :func:`torch.save` wrote them:
 
 * ``meta_train_tasks_predictor.pt``: lists ``acc`` (percent), ``task`` (index into the task list) and the architectures,
-  NAS-Bench-201 cells: ``g`` (graphs of igraph, whose vertices have a ``type``: 0 input, 1 output, then the five
-  operations), ``x`` (one-hot 8 x 7) or ``str`` (the benchmark's string);
+  NAS-Bench-201 cells: ``g`` or ``graph`` (graphs of igraph, whose vertices have a ``type``: 0 input, 1 output, then the
+  five operations), ``x`` (one-hot 8 x 7) or ``str`` (the benchmark's string);
 * ``meta_train_task_lst.pt``: the classes of each task, numbered from 1;
 * ``imgnet32bylabel.pt``: features of the images of each class, by its number from 0: ``[tensor (n, 512)]``.
 
@@ -46,23 +46,24 @@ class Graph:
         """Ignore what else igraph keeps."""
 
 
-def import_metad2a(source: Path, output: Path) -> list[Path]:
+def import_metad2a(source: str | Path, output: str | Path) -> Path:
     """Convert a MetaD2A folder into ``rows.npz``, ``tasks.json`` and ``features/``, as :class:`MetaData` reads them.
 
     All tasks are of one source. Rows carry the one accuracy there is as both validation and test accuracy.
 
     Args:
-        source: the folder.
-        output: the new one.
+        source: the folder, or the file of rows in it.
+        output: the new folder.
 
     Returns:
-        the files and the folder that were written.
+        the new folder.
 
     Raises:
         FileNotFoundError: if one of the three files is missing.
         ValueError: if one is something else.
     """
-    source, output = Path(source), Path(output)
+    source, output = Path(source).expanduser(), Path(output).expanduser()
+    source = source.parent if source.is_file() else source
     content, classes, features = (_read(source / name) for name in (ROWS, TASKS, FEATURES))
     try:
         accuracy = np.array([float(value) for value in content["acc"]], dtype=np.float32)
@@ -96,7 +97,7 @@ def import_metad2a(source: Path, output: Path) -> list[Path]:
     alone = int((np.bincount(task) == 1).sum())
     if alone:
         log.warning("%d of %d tasks have one row only: nothing can be ranked within them", alone, len(used))
-    return [output / "rows.npz", output / "tasks.json", output / "features"]
+    return output
 
 
 def _read(path: Path) -> Any:
@@ -119,7 +120,7 @@ def _architectures(content: dict[str, Any]) -> Tensor:
     if "x" in content:
         codes = torch.stack([torch.as_tensor(x).argmax(-1) for x in content["x"]])
     else:
-        codes = torch.tensor([g.types for g in content["g"]])
+        codes = torch.tensor([graph.types for graph in content["g" if "g" in content else "graph"]])
     if codes.shape[1:] != (8,) or bool((codes[:, [0, 7]] != torch.tensor([0, 1])).any()):
         raise ValueError("a graph of MetaD2A has eight vertices, input first and output last")
     return space.check(codes[:, 1:7] - 2)
