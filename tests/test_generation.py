@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ednag.callbacks import GenerationCallback
-from ednag.fitness import BenchmarkFitness, Fitness, Limits
+from ednag.fitness import BenchmarkFitness, CostModel, Fitness, Limits
 from ednag.generation import Generation, estimate
 from ednag.report import Report
-from ednag.samplers import RandomSearch, RegularisedEvolution
+from ednag.samplers import ParetoDiffusion, RandomSearch, RegularisedEvolution
 from ednag.spaces import NASBench201
 from ednag.trainer import Trainer
 
@@ -142,3 +142,47 @@ def test_search_on_the_table_selects_by_validation_and_then_shows_test(
     assert best.fitness == pytest.approx(float(nasbench201["cifar10/valid/200"][row]), abs=1e-4)
     assert best.scores["cifar10/test/200"] == pytest.approx(float(nasbench201["cifar10/test/200"][row]), abs=1e-4)
     assert best.fitness > 91.0
+
+
+def test_a_front_that_was_interrupted_goes_on_to_the_same_report(tmp_path: Path) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    class Scattered(Fitness):
+        name = "scattered"
+
+        def score(self, genes: Tensor) -> Tensor:
+            return (self.space.identity(genes) * 48_271 % 997).double()
+
+    def front(folder: Path, stop_at: float | None = None) -> Report:
+        generation = Generation(
+            NASBench201(),
+            Scattered(),
+            ParetoDiffusion(initial=6, pool=24),
+            seeds=(0, 1),
+            evaluations=40,
+            cost_model=CostModel(network={"channels": 4, "cells": 1}),
+            objective="params",
+            save_seconds=0,
+        )
+        generation.setup(None, "cpu")
+
+        def observe(row: dict[str, float]) -> None:
+            if stop_at is not None and row["evaluations"] >= stop_at:
+                raise InterruptionError
+
+        return generation.report(generation.run(folder, observe))
+
+    folders = [tmp_path / name for name in ("whole", "parts")]
+    for folder in folders:
+        folder.mkdir()
+    whole = front(folders[0])
+    for stop_at in (10, 30):
+        with pytest.raises(InterruptionError):
+            front(folders[1], stop_at)
+    assert front(folders[1]) == whole
+    assert whole.front is not None
+    costs = [one.costs["params"] for one in whole.candidates]
+    assert costs == sorted(costs, reverse=True)  # fittest first: along a front, cheaper is less fit
+    assert len(set(costs)) == len(costs) > 2
+    assert all(row["hypervolume"] > 0 for row in whole.front["hypervolumes"])
