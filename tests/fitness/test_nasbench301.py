@@ -297,6 +297,8 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     assert not (tmp_path / "out.npz").exists()
     with pytest.raises(FileNotFoundError, match=r"zc_nasbench301\.json"):
         import_table("zc_nasbench301", tmp_path / "none.json", tmp_path / "out.npz")
+    with pytest.raises(FileNotFoundError, match=r"expected zc_nasbench301\.json"):
+        import_table("zc_nasbench301", tmp_path, tmp_path / "out.npz")  # a folder
 
 
 def test_accuracies_must_be_percent_and_operations_known(tmp_path: Path) -> None:

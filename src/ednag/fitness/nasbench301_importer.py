@@ -184,7 +184,7 @@ def import_zc_nasbench301(source: str | Path, output: str | Path) -> Path:
     source, output = Path(source), Path(output)
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"no file {source}; expected zc_nasbench301.json") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is damaged or not JSON ({str(error)[:100]})") from None

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from ednag.population import Noise
 
 
+def quoted(text: str) -> str:
+    """Quote a text in an error message, its first 200 characters at most."""
+    return repr(text if len(text) <= 200 else f"{text[:200]}...")
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each choice of each gene stands in a vector of continuous genes.

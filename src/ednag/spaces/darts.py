@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ednag.population import Noise
-from ednag.spaces.base import SearchSpace
+from ednag.spaces.base import SearchSpace, quoted
 from ednag.spaces.darts_network import OPERATIONS, Cell, DARTSNetwork
 
 NODES = 4
@@ -285,9 +285,8 @@ def _fields(text: str) -> dict[str, object]:
                 return values
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
-    shown = text if len(text) <= 200 else f"{text[:200]}..."
     raise ValueError(
-        f"not a DARTS genotype: {shown!r}. Expected Genotype(normal=[('sep_conv_3x3', 0), ...], "
+        f"not a DARTS genotype: {quoted(text)}. Expected Genotype(normal=[('sep_conv_3x3', 0), ...], "
         f"normal_concat=range(2, {NODES + 2}), reduce=[...], reduce_concat=range(2, {NODES + 2}))"
     )
 

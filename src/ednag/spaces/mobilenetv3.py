@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ednag.population import Noise
-from ednag.spaces.base import Layout, SearchSpace
+from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.mobilenetv3_network import (
     LAYERS_PER_STAGE,
     RESOLUTIONS,
@@ -220,7 +221,7 @@ class MobileNetV3(SearchSpace):
         form = re.fullmatch(r"ks=(\d+(?:,\d+){4}) e=(\d+(?:,\d+){4}) d=(\d(?:,\d){4})", text.strip())
         if not form:
             raise ValueError(
-                f"not a once-for-all MobileNetV3: {text!r}. Expected five stages as in {_FORM!r} (kernels {KERNELS}, "
+                f"not a once-for-all MobileNetV3: {quoted(text)}. Expected five stages as in {_FORM!r} (kernels {KERNELS}, "
                 f"expansions {EXPANSIONS}, depths {DEPTHS}), or JSON with ks, e and d"
             )
         kernels, expansions, depths = (part.split(",") for part in form.groups())
@@ -228,7 +229,7 @@ class MobileNetV3(SearchSpace):
             if not int(depth) == len(kernels[stage]) == len(expansions[stage]):
                 raise ValueError(
                     f"stage {stage} has depth {depth}, {len(kernels[stage])} kernels and {len(expansions[stage])} "
-                    f"expansions in {text!r}; expected one kernel and one expansion a layer"
+                    f"expansions in {quoted(text)}; expected one kernel and one expansion a layer"
                 )
         ks, e = ([int(v) for stage in part for v in f"{stage:0<4}"[:4]] for part in (kernels, expansions))
         return self.from_settings(ks, e, [int(depth) for depth in depths])
@@ -310,7 +311,7 @@ def _read_json(text: str) -> dict[str, Any]:
     """Read ``ks``, ``e`` and ``d`` as lists of integers; other entries are ignored."""
     try:
         content = json.loads(text)
-        lists = {name: [int(value) for value in content[name]] for name in ("ks", "e", "d")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"expected JSON with lists of integers ks, e and d, got {text[:100]!r} ({error})") from None
+        lists = {name: [index(value) for value in content[name]] for name in ("ks", "e", "d")}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"expected JSON with lists of integers ks, e and d, got {quoted(text)} ({error})") from None
     return lists

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.population import Noise
-from ednag.spaces.base import SearchSpace
+from ednag.spaces.base import SearchSpace, quoted
 from ednag.spaces.nasbench101_network import CellNetwork
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
@@ -158,15 +158,15 @@ class NASBench101(SearchSpace):
         bits, _, labels = text.strip().partition(" ")
         n, names = isqrt(len(bits)), labels.split(",")
         if not 2 <= n <= VERTICES or n * n != len(bits) or set(bits) - {"0", "1"} or len(names) != n:
-            raise ValueError(f"not a NAS-Bench-101 cell of 2 to {VERTICES} vertices: {text!r}. {expected}")
+            raise ValueError(f"not a NAS-Bench-101 cell of 2 to {VERTICES} vertices: {quoted(text)}. {expected}")
         if names[0] != "input" or names[-1] != "output":
-            raise ValueError(f"the first label must be input and the last output, got {text!r}. {expected}")
+            raise ValueError(f"the first label must be input and the last output, got {quoted(text)}. {expected}")
         unknown = [name for name in names[1:-1] if name not in OPERATIONS]
         if unknown:
-            raise ValueError(f"unknown operation {unknown[0]!r} in {text!r}; allowed: {', '.join(OPERATIONS)}")
+            raise ValueError(f"unknown operation {unknown[0]!r} in {quoted(text)}; allowed: {', '.join(OPERATIONS)}")
         edges = [divmod(i, n) for i, bit in enumerate(bits) if bit == "1"]
         if any(source >= target for source, target in edges):
-            raise ValueError(f"the matrix must be upper triangular (a cell has no cycle), got {text!r}")
+            raise ValueError(f"the matrix must be upper triangular (a cell has no cycle), got {quoted(text)}")
         return self.check(cell_genes(n, edges, [OPERATIONS.index(name) for name in names[1:-1]]))
 
     def build(

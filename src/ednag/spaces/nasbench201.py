@@ -9,7 +9,7 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor, nn
 
-from ednag.spaces.base import Layout, SearchSpace
+from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
 from ednag.spaces.paths import path_features
 
@@ -60,17 +60,17 @@ class NASBench201(SearchSpace):
 
     def parse(self, text: str) -> Tensor:
         """Read a cell string; see :meth:`SearchSpace.parse`."""
-        edges = re.findall(r"([\w]+)~(\d)", text)
+        edges = re.findall(r"(\w{1,40})~(\d)", text)  # a bound keeps long texts from taking quadratic time
         sources = [str(source) for source, _ in EDGES]
         shaped = re.fullmatch(r"\|[^|+]+\|\+(\|[^|+]+){2}\|\+(\|[^|+]+){3}\|", text.strip())
         if not shaped or [source for _, source in edges] != sources:
             raise ValueError(
-                f"not a NAS-Bench-201 cell: {text!r}. Expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| "
+                f"not a NAS-Bench-201 cell: {quoted(text)}. Expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| "
                 f"with each op one of {', '.join(OPERATIONS)}"
             )
         unknown = [name for name, _ in edges if name not in OPERATIONS]
         if unknown:
-            raise ValueError(f"unknown operation {unknown[0]!r} in {text!r}; allowed: {', '.join(OPERATIONS)}")
+            raise ValueError(f"unknown operation {unknown[0]!r} in {quoted(text)}; allowed: {', '.join(OPERATIONS)}")
         return torch.tensor([OPERATIONS.index(name) for name, _ in edges])
 
     def build(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.population import Noise
-from ednag.spaces.base import Layout, SearchSpace
+from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.layers import ReLUConvBN
 from ednag.spaces.nasbench201 import EDGES
 from ednag.spaces.paths import path_features
@@ -123,7 +123,7 @@ class TransNAS101Micro(TransNAS101):
         match = re.fullmatch(r"64-41414-([0-3])_([0-3]{2})_([0-3]{3})", text.strip())
         if not match:
             raise ValueError(
-                f"not a TransNAS-Bench-101 micro cell: {text!r}. Expected 64-41414-a_bc_def with each letter 0 to 3 "
+                f"not a TransNAS-Bench-101 micro cell: {quoted(text)}. Expected 64-41414-a_bc_def with each letter 0 to 3 "
                 f"({', '.join(OPERATIONS)})"
             )
         return torch.tensor([int(digit) for digit in "".join(match.groups())])
@@ -221,7 +221,7 @@ class TransNAS101Macro(TransNAS101):
         match = re.fullmatch(r"64-([1-4]{4,6})-basic", text.strip())
         if not match:
             raise ValueError(
-                f"not a TransNAS-Bench-101 macro skeleton: {text!r}. Expected 64-1234-basic with four to six modules, "
+                f"not a TransNAS-Bench-101 macro skeleton: {quoted(text)}. Expected 64-1234-basic with four to six modules, "
                 "each 1 (keeps the shape), 2 (doubles the channels), 3 (halves the resolution) or 4 (both)"
             )
         types = [int(kind) for kind in match[1].ljust(6, "0")]
