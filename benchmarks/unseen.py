@@ -44,8 +44,8 @@ def generated(data: NumpyImages, folder: Path, top: int) -> Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, default=Path("data/downloads/small/sign_digits_32.npz"))
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--image_size", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--top", type=int, default=3)
