@@ -10,13 +10,15 @@ from ednag.spaces.memory_format import suits_channels_last
 
 @pytest.mark.parametrize(
     ("channels", "kernel", "stride", "suits"),
-    [(4, 1, 2, False), (15, 1, 2, False), (16, 1, 2, True), (1, 1, 2, True), (4, 1, 1, True), (4, 3, 2, True)],
+    [(4, 1, 2, False), (15, 1, 2, False), (16, 1, 2, True), (1, 1, 2, False), (4, 1, 1, True), (4, 3, 2, True)],
 )
 def test_only_strided_1x1_convolutions_of_few_channels_matter(
     channels: int, kernel: int, stride: int, suits: bool
 ) -> None:
     network = nn.Sequential(nn.Conv2d(1, channels, 3), nn.Sequential(nn.Conv2d(channels, 8, kernel, stride)))
     assert suits_channels_last(network) is suits
+    depthwise = nn.Conv2d(max(channels, 2), max(channels, 2), kernel, stride, groups=max(channels, 2))
+    assert suits_channels_last(depthwise)
 
 
 def test_networks_of_the_benchmarks_own_width_suit_and_narrow_ones_need_not() -> None:

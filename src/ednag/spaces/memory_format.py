@@ -13,8 +13,9 @@ def suits_channels_last(network: nn.Module) -> bool:
     """Tell whether a CPU can train a network in the ``channels_last`` layout.
 
     For the gradient of the weights of a strided 1x1 convolution, oneDNN writes beyond its workspace in that layout if
-    there are fewer input channels than a kernel takes at once: the process crashes, or gradients are wrong
-    (https://github.com/uxlfoundation/oneDNN/issues/6035; seen with torch 2.14.1).
+    there are fewer input channels than a kernel takes at once, one channel included: the process crashes, or gradients
+    are wrong (https://github.com/uxlfoundation/oneDNN/issues/6035; seen with torch 2.14.1). Depthwise convolutions
+    have kernels of their own, which are sound.
 
     Args:
         network: of any convolutions.
@@ -26,7 +27,8 @@ def suits_channels_last(network: nn.Module) -> bool:
         isinstance(layer, nn.Conv2d)
         and max(layer.kernel_size) == 1
         and max(layer.stride) > 1
-        and 1 < layer.in_channels // layer.groups < BLOCK
+        and layer.in_channels // layer.groups < BLOCK
+        and not layer.groups == layer.in_channels > 1  # depthwise
         for layer in network.modules()
     )
 
