@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 import lightning.pytorch as pl
 import pytest
@@ -102,6 +103,23 @@ def test_images_are_looked_at_once_whatever_the_global_random_state(predictor: P
     assert torch.equal(third.embedding, first.embedding)
 
 
+def test_a_module_that_can_choose_images_is_asked_for_no_others() -> None:
+    class Chooser(Pictures):
+        asked: ClassVar[list[int]] = []
+
+        def class_samples(self, most: int) -> tuple[Tensor, Tensor]:
+            self.asked.append(most)
+            return self.images[:60], torch.arange(60) % 3
+
+        def train_dataloader(self) -> DataLoader:
+            raise AssertionError("this reads everything")
+
+    shown = class_images(Chooser(pictures()), 15, 16)
+    assert Chooser.asked == [15]
+    assert torch.equal(shown.pixels, pictures()[:45])
+    assert shown.names == ["c0", "c1", "c2"]
+
+
 def test_an_unwritable_cache_is_no_obstacle(predictor: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     fitness = ready(predictor, Pictures(pictures()), cache=tmp_path / "file")
@@ -138,7 +156,7 @@ def test_floats_deep_and_large_images_become_those_of_the_tasks() -> None:
     [
         (None, "needs images of the task"),
         (Pictures(pictures(100), classes=1), "one class only"),
-        (Pictures(pictures(50), classes=3), "class c2 has 16 images, fewer than the coreset of 20"),
+        (Pictures(pictures(50), classes=3), "class c2 has 16 training images, fewer than the coreset of 20"),
     ],
 )
 def test_unsuitable_images_are_refused(predictor: Path, data: pl.LightningDataModule | None, message: str) -> None:

@@ -27,8 +27,10 @@ def test_split_is_stratified_disjoint_and_seeded() -> None:
     assert not torch.equal(held, stratified_split(labels, 0.2, seed=2)[1])
     with pytest.raises(ValueError, match="between 0 and 1"):
         stratified_split(labels, 1.0, 0)
-    with pytest.raises(ValueError, match="one image only"):
+    with pytest.raises(ValueError, match="class 1 has one image only"):
         stratified_split(torch.tensor([0, 0, 1]), 0.5, 0)
+    with pytest.raises(ValueError, match="class owl has one image only"):
+        stratified_split(torch.tensor([0, 0, 1]), 0.5, 0, ["fox", "owl"])
 
 
 def test_digits_splits_do_not_overlap_and_test_is_the_same_for_every_seed() -> None:
@@ -123,6 +125,22 @@ def test_images_in_memory_and_on_disk_are_the_files_pixels(photographs: Path, tm
     assert not torch.equal(epoch(disk.train_dataloader(), 2), epoch(disk.train_dataloader(), 3))
 
 
+def test_samples_of_classes_are_training_images_spaced_over_the_files(photographs: Path, tmp_path: Path) -> None:
+    root = tree(photographs, tmp_path, "train", "val")
+    data = ImageFolder(root, image_size=32, val_fraction=0.01)
+    train = data._listings()[0]
+    assert train.labels.bincount().tolist() == [14, 14, 14]
+    expected = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in train.files[::2]])
+    for path in {*root.rglob("*.jpg")} - {*train.files[::2]}:
+        path.write_bytes(b"not needed, and so not read")
+    pixels, labels = data.class_samples(7)
+    assert data.class_names == ["airplane", "automobile", "bird"]
+    assert labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7
+    assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), expected)
+    with pytest.raises(ValueError, match="can't read the image"):
+        data.class_samples(8)
+
+
 def test_memory_limit_decides(photographs: Path, tmp_path: Path) -> None:
     root = tree(photographs, tmp_path)
     assert isinstance(ImageFolder(root, memory_limit=1, image_size=32).splits.train, MemoryImages)
@@ -162,6 +180,16 @@ def test_16_bit_images_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> No
     expected = np.round(ramp.astype(np.uint16) / 257)
     assert np.array_equal(read_image(tmp_path / f"ramp.{suffix}", grayscale=True)[0], expected)
     assert np.array_equal(read_image(tmp_path / f"ramp.{suffix}"), np.stack([expected] * 3))
+
+
+def test_a_large_jpeg_is_decoded_roughly_where_it_is_reduced_anyway(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 255, 1600).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp, (1200, 1600)).copy()).save(tmp_path / "ramp.jpg", quality=95)
+    whole, rough = read_image(tmp_path / "ramp.jpg"), read_image(tmp_path / "ramp.jpg", least=128)
+    assert whole.shape == (3, 1200, 1600)
+    assert rough.shape == (3, 150, 200)
+    assert (rough.float() - whole.float().unfold(1, 8, 8).unfold(2, 8, 8).mean((-2, -1))).abs().max() < 3
+    assert read_image(tmp_path / "ramp.jpg", least=1201).shape == whole.shape
 
 
 def test_missing_empty_and_single_class_folders(photographs: Path, tmp_path: Path) -> None:

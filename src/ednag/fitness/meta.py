@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class MetaFitness(Fitness):
         if model.space.name != space.name:
             raise ValueError(
                 f"the predictor was trained on {model.space.name} and can't score {space.name}; "
-                "give one of that space, or train it: ednag fit --config configs/fit/meta_predictor.yaml"
+                "give one of that space, or train it: `ednag collect` in that space, then `ednag fit` on its rows"
             )
         if data is None:
             raise ValueError("a predicted fitness needs images of the task: --data ImageFolder --data.root FOLDER")
@@ -167,9 +168,10 @@ class ShownImages(NamedTuple):
 
 
 def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) -> ShownImages:
-    """Take the first training images of each class, reduced to one size.
+    """Take some training images of each class, reduced to one size: the first that the training loader yields.
 
-    The loader may shuffle: the global random state is seeded while it runs and restored afterwards, so that the same
+    A module that has ``class_samples(per_class)``, such as :class:`~ednag.retraining.datasets.ImageFolder`, is asked for
+    them instead, so that no other image is read. The loader may shuffle: the global random state is seeded while it runs and restored afterwards, so that the same
     module gives the same images each time.
 
     Args:
@@ -186,13 +188,12 @@ def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         data.prepare_data()
-        data.setup("fit")
-        wanted = getattr(data, "num_classes", None)
-        for batch in data.train_dataloader():
+        for batch in _batches(data, per_class):
             if not isinstance(batch, tuple | list) or len(batch) != 2 or not hasattr(batch[0], "ndim"):
                 raise ValueError(f"{type(data).__name__} must yield (images, labels); it yields other batches")
             kept = _first_of_each(batch[1], count, per_class)
             found.append((_reduced(batch[0][kept], image_size), batch[1][kept]))
+            wanted = getattr(data, "num_classes", None)
             if isinstance(wanted, int) and len(count) >= wanted and min(count.values()) >= per_class:
                 break
     if not count:
@@ -208,6 +209,15 @@ def cache_folder() -> Path:
     """Where image features are kept: ``$EDNAG_CACHE``, else ``ednag`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get("EDNAG_CACHE") or Path(base) / "ednag") / "features"
+
+
+def _batches(data: pl.LightningDataModule, per_class: int) -> Iterable[Any]:
+    """Batches that hold the images wanted: one of nothing else, where the module can choose, or the training loader's."""
+    if callable(choose := getattr(data, "class_samples", None)):
+        return [choose(per_class)]
+    data.setup("fit")
+    loader: Iterable[Any] = data.train_dataloader()
+    return loader
 
 
 def _first_of_each(labels: Tensor, count: dict[int, int], per_class: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision import datasets as official
 
 from ednag.retraining.data import ImageDataModule, Images, Splits
-from ednag.retraining.images import FileImages, Listing, MemoryImages, list_images, stratified_split
+from ednag.retraining.images import Batch, FileImages, Listing, MemoryImages, list_images, stratified_split
 
 
 class ImageFolder(ImageDataModule):
@@ -75,6 +75,22 @@ class ImageFolder(ImageDataModule):
 
         return Splits(images(train, self.min_scale), images(val), lambda: images(test), train.class_names)
 
+    def class_samples(self, most: int) -> Batch:
+        """Read a few training images of each class, evenly spaced over its files, and no others.
+
+        Args:
+            most: images of a class.
+
+        Returns:
+            uint8 ``(n, C, S, S)`` and labels; :attr:`class_names` are known then.
+        """
+        train = self._listings()[0]
+        self.class_names = train.class_names
+        members = [(train.labels == label).nonzero().flatten() for label in range(len(train.class_names))]
+        chosen = [some[torch.arange(k) * len(some) // k] for some in members for k in [min(most, len(some))]]
+        images = MemoryImages.read(train.subset(torch.cat(chosen)), self.image_size, self.grayscale, reduced=True)
+        return images.pixels.permute(0, 3, 1, 2), images.labels
+
     def _listings(self) -> tuple[Listing, Listing, Listing]:
         """Files for training, validation and test."""
         if not self.root.is_dir():
@@ -86,11 +102,11 @@ class ImageFolder(ImageDataModule):
         given = [self.root / name for name in ("val", "test") if named and _has_folders(self.root / name)]
         others = [list_images(folder, train.class_names) for folder in given]
         if not others:
-            kept, held = stratified_split(train.labels, self.test_fraction, self.seed + 1)
+            kept, held = stratified_split(train.labels, self.test_fraction, self.seed + 1, train.class_names)
             train, others = train.subset(kept), [train.subset(held)]
         if len(others) == 2:
             return train, others[0], others[1]
-        kept, held = stratified_split(train.labels, self.val_fraction, self.seed)
+        kept, held = stratified_split(train.labels, self.val_fraction, self.seed, train.class_names)
         return train.subset(kept), train.subset(held), others[0]
 
 

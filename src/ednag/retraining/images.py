@@ -72,13 +72,16 @@ def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listi
     return Listing(files, torch.tensor(labels), names)
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    labels: Tensor, fraction: float, seed: int, class_names: Sequence[str] | None = None
+) -> tuple[Tensor, Tensor]:
     """Hold out the same share of every class, at random.
 
     Args:
         labels: int64 ``(n,)``.
         fraction: share to hold out, in (0, 1); at least one image of each class goes to either side.
         seed: of the draw.
+        class_names: for messages.
 
     Returns:
         indices kept and indices held out, each sorted.
@@ -93,7 +96,8 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     for label in sorted(set(labels.tolist())):
         members = (labels == label).nonzero().flatten()
         if len(members) < 2:
-            raise ValueError(f"class {label} has one image only: none is left once another has been held out")
+            name = class_names[label] if class_names else label
+            raise ValueError(f"class {name} has one image only: none is left once another has been held out")
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         held.append(members[torch.randperm(len(members), generator=generator)[:count]])
     out = torch.cat(held).sort().values
@@ -102,8 +106,14 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     return kept.nonzero().flatten(), out
 
 
-def read_image(path: Path, grayscale: bool = False) -> Tensor:
+def read_image(path: Path, grayscale: bool = False, least: int | None = None) -> Tensor:
     """Decode an image file.
+
+    Args:
+        path: the file.
+        grayscale: one channel in place of three.
+        least: decode a JPEG at a half, a quarter or an eighth of its size where no side gets shorter than this: quick,
+            for those who reduce it further; at its own size where it is ``None``.
 
     Returns:
         uint8 ``(3, H, W)``, or ``(1, H, W)`` in shades of grey.
@@ -113,6 +123,8 @@ def read_image(path: Path, grayscale: bool = False) -> Tensor:
     """
     try:
         with Image.open(path) as image:
+            if least is not None:
+                image.draft(image.mode, (least, least))
             shown = _eight_bit(image) if image.mode.startswith("I") else image
             pixels = torch.from_numpy(np.array(shown.convert("L" if grayscale else "RGB")))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
@@ -162,11 +174,12 @@ class MemoryImages(Dataset[Batch]):
         return MemoryImages(self.pixels[index], self.labels[index])
 
     @classmethod
-    def read(cls, listing: Listing, size: int, grayscale: bool = False) -> MemoryImages:
-        """Decode files once, each scaled and cut to ``size`` x ``size``."""
+    def read(cls, listing: Listing, size: int, grayscale: bool = False, reduced: bool = False) -> MemoryImages:
+        """Decode files once, each scaled and cut to ``size`` x ``size``; ``reduced`` decodes large JPEGs roughly."""
+        least = 2 * size if reduced else None
         pixels = torch.empty((len(listing.files), size, size, 1 if grayscale else 3), dtype=torch.uint8)
         for i, path in enumerate(listing.files):
-            pixels[i] = fit_square(read_image(path, grayscale), size).permute(1, 2, 0)
+            pixels[i] = fit_square(read_image(path, grayscale, least), size).permute(1, 2, 0)
         return cls(pixels, listing.labels)
 
 
