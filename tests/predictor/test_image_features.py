@@ -129,7 +129,7 @@ def test_class_features_are_those_of_images_of_the_class() -> None:
     assert exact(few[1], spaced).min(1).values.max() < 1e-6
     with pytest.raises(ValueError, match="one class only"):
         class_features(images, torch.zeros(90, dtype=torch.int64), extractor)
-    with pytest.raises(ValueError, match="class fox has 30 images, fewer than the coreset of 31"):
+    with pytest.raises(ValueError, match="class fox has 30 training images, fewer than the coreset of 31"):
         class_features(images, labels, extractor, 31, names=["fox", "owl", "elk"])
 
 

@@ -52,7 +52,7 @@ def class_features(
     least = int(count.argmin())
     if count[least] < coreset:
         raise ValueError(
-            f"class {names[least] if names else least} has {int(count[least])} images, fewer than the coreset of {coreset}; "
+            f"class {names[least] if names else least} has {int(count[least])} training images, fewer than the coreset of {coreset}; "
             "give more images of it, or leave it out"
         )
     chosen = []

@@ -92,8 +92,12 @@ def find_predictor(name: Path | str) -> Path:
     for folder in (Path(name), Path(name) / "predictor", PREDICTORS / name):
         if (folder / CONFIG).exists():
             return folder
+    if Path(name).is_file():
+        raise FileNotFoundError(
+            f"{name} is a file; give the folder of a predictor, or the run directory of `ednag fit`"
+        )
     shipped = ", ".join(sorted(path.parent.name for path in PREDICTORS.glob(f"*/{CONFIG}"))) or "none"
     raise FileNotFoundError(
-        f"no predictor {str(name)!r}; shipped: {shipped}. Train one with "
-        "`ednag fit --config configs/fit/meta_predictor.yaml`, and give its run directory"
+        f"no predictor {str(name)!r}; shipped: {shipped}. Train one with `ednag fit --config "
+        "configs/fit/meta_predictor.yaml` (for another space, on what `ednag collect` gathers), and give its run directory"
     )
