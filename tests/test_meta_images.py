@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from ednag.cli import main
+from ednag.fitness.cost import count_costs
 from ednag.predictor import extractors
 from ednag.predictor.extractors import FeatureExtractor
 from ednag.predictor.module import MetaPredictor
 from ednag.predictor.saving import save_predictor
 from ednag.presets import CONFIGS
+from ednag.retraining.datasets import ImageFolder
+from ednag.spaces import NASBench201
 
 
 class Thumbnails(FeatureExtractor):
@@ -64,6 +67,22 @@ def test_grey_and_16_bit_images_score_as_the_same_ones_in_colour(predictor: Path
         found.append([(one["architecture"], one["fitness"]) for one in report["candidates"]])
     assert len(found[0]) == 3
     assert found[0] == found[1] == found[2]
+
+
+def test_only_the_images_that_are_looked_at_are_read(predictor: Path, tmp_path: Path) -> None:
+    images = folder(tmp_path / "images", each=150)
+    known = ImageFolder(images)
+    listed = known._listings()[0]
+    assert listed.labels.bincount().tolist() == [115, 115]
+    looked_at = {listed.files[115 * label + i * 115 // 50] for label in range(2) for i in range(50)}
+    for path in {*images.rglob("*.png")} - looked_at:
+        path.write_bytes(b"not read")
+    assert generate(predictor, images, tmp_path / "run") == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    best = report["candidates"][0]
+    network = NASBench201().build(torch.tensor(best["genes"]), 2, in_channels=3, channels=16, cells=5, stem_stride=2)
+    costs = count_costs(network, (3, 64, 64))  # the images' shape, though no loader was asked
+    assert [best["costs"][name] for name in ("params", "macs")] == [costs.params, costs.macs]
 
 
 def truncate(path: Path) -> None:

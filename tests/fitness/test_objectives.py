@@ -200,6 +200,12 @@ def test_the_network_that_is_counted_fits_the_data() -> None:
     fitness.setup(SPACE, Tiles())
     expected = count_costs(SPACE.build(CELLS[3], 3, in_channels=1, **SMALL), (1, 6, 9))
     assert fitness.costs(CELLS[3:4]) == [expected]
+    telling = Tiles()
+    telling.in_channels, telling.image_size, telling.train_dataloader = 3, 8, None  # no image is needed
+    told = CostModel(network=SMALL)
+    told.setup(SPACE, telling)
+    expected = count_costs(SPACE.build(CELLS[3], 3, in_channels=3, **SMALL), (3, 8, 8))
+    assert told.costs(CELLS[3]) == expected
     chosen = CostModel(network=SMALL, input_shape=(1, 12, 12), num_classes=5)
     chosen.setup(SPACE, Tiles())
     expected = count_costs(SPACE.build(CELLS[3], 5, in_channels=1, **SMALL), (1, 12, 12))

@@ -146,3 +146,17 @@ def image_batch(data: pl.LightningDataModule, count: int, device: torch.device |
         images = torch.cat([some for some, _ in found])[:count]
         images = images.float() if images.is_floating_point() else images.float() / 255
         return ImageBatch(images, torch.cat([labels for _, labels in found])[:count], num_classes)
+
+
+def image_shape(data: pl.LightningDataModule) -> tuple[tuple[int, int, int], int]:
+    """Tell the shape ``(C, H, W)`` of a data module's images and the number of labels.
+
+    Nothing is read where the module knows ``num_classes``, ``in_channels`` and ``image_size`` (a side) by now; else the
+    first training batch tells, see :func:`image_batch`.
+    """
+    told = [getattr(data, name, None) for name in ("num_classes", "in_channels", "image_size")]
+    classes, channels, side = (value if isinstance(value, int) else 0 for value in told)
+    if min(classes, channels, side) > 0:
+        return (channels, side, side), classes
+    batch = image_batch(data, 1)
+    return batch.shape, batch.num_classes

@@ -13,7 +13,7 @@ from torch import Tensor
 from ednag.fitness.base import Fitness
 from ednag.fitness.cost import Costs, count_costs, measure_latency
 from ednag.fitness.latency import load_latencies
-from ednag.fitness.networks import build_network, check_options, image_batch
+from ednag.fitness.networks import build_network, check_options, image_shape
 from ednag.population import INFEASIBLE
 from ednag.spaces import SearchSpace
 
@@ -114,8 +114,8 @@ class CostModel:
         self.space = space
         shape, classes = self.input_shape, self.num_classes
         if data is not None and (shape is None or classes is None):
-            batch = image_batch(data, 1)
-            shape, classes = shape or batch.shape, classes or batch.num_classes
+            found = image_shape(data)
+            shape, classes = shape or found[0], classes or found[1]
         self._shape = shape or (3, 32, 32)
         self._classes = classes or 10
         if self._table is not None:
