@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ednag.fitness.base import Fitness
+from ednag.pixels import fit_square, to_bytes
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.features import MOST, class_features, features_path, load_features, save_features
 from ednag.predictor.module import MetaPredictor, load_predictor
-from ednag.predictor.tasks import fit_squares, to_bytes
 from ednag.spaces import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -235,4 +235,4 @@ def _reduced(images: Tensor, size: int) -> Tensor:
     if not images.is_floating_point() and images.dtype != torch.uint8:
         images = images.float() / 257 if images.numel() and images.max() > 255 else images.float()
         images = images.round().clamp(0, 255).to(torch.uint8)
-    return fit_squares(images, size)
+    return fit_square(images, size)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from ednag.pixels import fit_square, to_bytes
 from ednag.storage import write_json
 
 
@@ -117,24 +118,9 @@ def _read(loader: Any, image_size: int) -> Images:
     for some, targets in loader:
         if some.shape[1] not in (1, 3):
             raise ValueError(f"images of a task have 1 or 3 channels, got {some.shape[1]}")
-        pixels.append(fit_squares(some, image_size).expand(-1, 3, -1, -1))
+        pixels.append(fit_square(some, image_size).expand(-1, 3, -1, -1))
         labels.append(targets)
     return Images(torch.cat(pixels).contiguous(), torch.cat(labels).long())
-
-
-def fit_squares(images: Tensor, size: int) -> Tensor:
-    """Scale the shorter side of images ``(n, C, H, W)`` to ``size`` and keep the centre, ``(n, C, size, size)``."""
-    if tuple(images.shape[2:]) == (size, size):
-        return images
-    out: Tensor = TF.center_crop(TF.resize(images, [size], antialias=True), [size, size])
-    return out
-
-
-def to_bytes(pixels: Tensor, low: float, high: float) -> Tensor:
-    """Stretch pixels from ``low .. high`` over the range of 8 bits; uint8 stays as it is."""
-    if pixels.dtype == torch.uint8:
-        return pixels
-    return ((pixels.float() - low) * (255 / max(high - low, 1e-9))).round().clamp(0, 255).to(torch.uint8)
 
 
 def draw(pool: Pool, task: TaskDefinition) -> tuple[TaskDefinition, TaskImages]:

@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as TF
+
+from ednag.pixels import fit_square
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in lower case."""
@@ -136,14 +137,6 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """Scale a 16-bit image to 8 bits (Pillow's own conversion clips it)."""
     values = np.array(image).astype(np.float64).clip(0, 65535) / 257
     return Image.fromarray(values.round().astype(np.uint8))
-
-
-def fit_square(pixels: Tensor, size: int) -> Tensor:
-    """Scale the shorter side to ``size`` and keep the centre, uint8 ``(C, H, W)`` to ``(C, size, size)``."""
-    if pixels.shape[-2:] == (size, size):
-        return pixels
-    out: Tensor = TF.center_crop(TF.resize(pixels, [size], antialias=True), [size, size])
-    return out
 
 
 class MemoryImages(Dataset[Batch]):
