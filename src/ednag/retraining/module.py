@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from ednag.retraining.images import Batch
-from ednag.spaces.memory_format import suits_channels_last
+from ednag.spaces.memory_format import fast_layout
 
 CHECK_EVERY = 50
 """On an accelerator the loss is looked at every so many steps: reading it makes the device wait."""
@@ -96,8 +96,7 @@ class ImageClassifier(pl.LightningModule):
     def __init__(self, network: nn.Module, num_classes: int, recipe: Recipe | None = None, seed: int = 0) -> None:
         super().__init__()
         self.recipe = recipe or Recipe()
-        last = self.recipe.channels_last and suits_channels_last(network)
-        self.memory_format = torch.channels_last if last else torch.contiguous_format
+        self.memory_format = fast_layout(network) if self.recipe.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         self.num_classes = num_classes
         self.seed = seed
