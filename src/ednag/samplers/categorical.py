@@ -93,7 +93,7 @@ class ArchiveDiffusion(Sampler):
         signal: Sequence[float] = (0.2, 0.45, 0.7, 1.0),
         temperature: float = 0.15,
         two_genes: float = 0.4,
-        patience: float = 3.0,
+        patience: float = 10.0,
         window: int = 256,
         surrogate: GaussianProcess | None = None,
         denoise: bool = True,
