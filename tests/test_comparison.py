@@ -1,5 +1,6 @@
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from scipy.stats import wilcoxon
 from ednag.comparison import Comparison, Outcome, holm, mean_regret, signed_rank
 from ednag.fitness import BenchmarkFitness
 from ednag.samplers import LocalSearch, RandomSearch, Sampler
-from ednag.spaces import NASBench201
+from ednag.samplers.base import every_gene_string
+from ednag.spaces import NASBench201, TransNAS101Micro
 
 
 def outcome(best: list[list[float]]) -> Outcome:
@@ -68,6 +70,23 @@ def test_rows_agree_with_plain_counting(compared: tuple[Comparison, Path, list[d
     assert rows[0]["p_value"] is None
     assert 0 <= rows[1]["p_value"] < 0.05
     assert "success@500" not in rows[0]  # beyond the budget
+
+
+def test_a_worse_twin_of_the_optimum_is_no_success(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    """The best cell for room layout has an isomorphic one that the benchmark trained to a far worse loss."""
+    space = TransNAS101Micro()
+    fitness = BenchmarkFitness(str(shared("benchmarks/transnas101_micro.npz")), "room_layout")
+    fitness.setup(space)
+    genes = every_gene_string(space)
+    values = fitness(genes, torch.ones(len(genes), dtype=torch.bool))
+    twins = genes[torch.isin(space.identity(genes), fitness.optimum_keys())]
+    assert sorted(fitness(twins, torch.ones(len(twins), dtype=torch.bool)) == values.max()) == [False, True]
+    comparison = Comparison(space, fitness, {"random": RandomSearch()}, range(40), 800, together=40)
+    outcome = comparison.run(tmp_path)[0]
+    reached = outcome.best >= values.max()
+    assert torch.equal(outcome.first_hit.isfinite(), reached.any(1))
+    assert torch.equal(outcome.first_hit[reached.any(1)], reached.int().argmax(1)[reached.any(1)].double() + 1)
+    assert 0 < int(reached.any(1).sum()) < 40
 
 
 def test_files_tell_the_same(compared: tuple[Comparison, Path, list[dict]]) -> None:

@@ -150,12 +150,13 @@ class Comparison:
         )
 
     def _first_hit(self, fitness: Fitness, archive: Archive) -> Tensor:
-        """Place of the optimum in each run's archive, from 1."""
-        optimum = fitness.optimum_keys()
-        if optimum is None:
+        """Place in each run's archive, from 1, of the first architecture with the optimal fitness.
+
+        Only the value counts: benchmarks have trained some isomorphic architectures one by one, with different outcomes.
+        """
+        if fitness.optimum is None:
             return torch.full((len(archive.count),), torch.nan, dtype=torch.float64)
-        keys = self.space.identity(archive.genes)
-        hits = torch.isin(keys, optimum.to(keys.device)) & archive.filled
+        hits = (archive.fitness >= fitness.optimum) & archive.filled
         place = hits.int().argmax(1).double() + 1
         return place.where(hits.any(1), torch.inf)
 
