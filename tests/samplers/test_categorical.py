@@ -97,6 +97,25 @@ def test_failures_and_violated_constraints_rank_last_in_their_order() -> None:
     assert feasible.any(1).all()
 
 
+class Gappy:
+    """Closeness, known for one architecture in eight only."""
+
+    def __init__(self, partial: bool) -> None:
+        self.partial = partial
+
+    def __call__(self, genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        known = SPACE.identity(genes) * 2654435761 % 2**32 < 2**29
+        return closeness(genes, valid).where(known, -torch.inf)
+
+
+def test_what_a_partial_fitness_does_not_know_misleads_nobody() -> None:
+    told, untold = (
+        ArchiveDiffusion().sample(SPACE, Gappy(partial), range(30), 100).archive for partial in (True, False)
+    )
+    assert told.count.tolist() == [100] * 30
+    assert told.fitness.amax(1).mean() > untold.fitness.amax(1).mean() + 6  # about two standard errors
+
+
 def test_only_ranks_matter() -> None:
     def stretched(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         return (closeness(genes, valid) / 7).exp() - 1e4

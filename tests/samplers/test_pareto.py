@@ -48,6 +48,19 @@ def test_slow_costs_are_asked_for_a_shortlist_only_and_runs_stay_the_same_alone(
     assert torch.equal(together.archive.keys[1], alone.archive.keys[0])
 
 
+@pytest.mark.parametrize("partial", [True, False])
+def test_what_a_partial_fitness_does_not_know_is_no_member(partial: bool) -> None:
+    def gappy(genes: Tensor, valid: Tensor) -> Tensor:
+        return closeness(genes, valid).where(genes[..., 0] > 1, -torch.inf)
+
+    gappy.partial = partial  # type: ignore[attr-defined]
+    made = sampler()
+    state = made.sample(SPACE, gappy, [0, 1], 40)
+    known = (state.archive.fitness > -torch.inf).sum(1)
+    assert 0 < int(known.max()) < 40
+    assert torch.equal(made._members(state).real.sum(1), known if partial else state.archive.count)
+
+
 def test_what_violates_a_limit_is_not_proposed_after_the_start() -> None:
     cost = Sum(limit=40.0)
 

@@ -36,6 +36,9 @@ class Fitness(ABC):
         generating: whether generation is under way; :meth:`reveal` is refused then.
     """
 
+    partial: bool = False
+    """Whether ``-inf`` means that an architecture is unknown, which says nothing about others, rather than that it is bad."""
+
     unknown: int = 0
     """Architectures asked for that a partial table does not know (they score ``-inf``)."""
 

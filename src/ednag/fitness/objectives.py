@@ -181,6 +181,7 @@ class ConstrainedFitness(Fitness):
         self.limits = limits
         self.cost_model = CostModel() if cost_model is None else cost_model
         self.name = fitness.name
+        self.partial = fitness.partial
         self._costs: dict[tuple[int, ...], Costs] = {}
         if limits.max_latency_ms is not None and self.cost_model.latency_device is None:
             raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device (e.g. cpu)")

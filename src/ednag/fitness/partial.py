@@ -15,7 +15,8 @@ class PartialTableFitness(Fitness):
     """Score architectures by a table that may lack most of the space.
 
     An architecture that the table lacks is unknown: its fitness is ``-inf``, below every known one, so that it is never
-    reported; it counts as an evaluation, and in :attr:`unknown`.
+    reported; it counts as an evaluation, and in :attr:`unknown`. Samplers are told (:attr:`Fitness.partial`) that this says
+    nothing about its neighbours.
 
     Args:
         keys: identities of the architectures in the table, int64 ``(rows,)``, ascending and distinct.
@@ -25,6 +26,8 @@ class PartialTableFitness(Fitness):
     Attributes:
         unknown: distinct architectures asked for that the table lacks.
     """
+
+    partial = True
 
     def __init__(self, keys: Tensor, metrics: Mapping[str, Tensor], metric: str) -> None:
         super().__init__()

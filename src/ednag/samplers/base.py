@@ -21,7 +21,8 @@ class FitnessFunction(Protocol):
     """Anything that scores architectures, such as :class:`ednag.fitness.Fitness`.
 
     It may also have a method ``violates(genes, valid)``, which tells, before anything is scored, which architectures
-    violate a constraint: these are looked at, remembered and told to the sampler, and cost no evaluation.
+    violate a constraint: these are looked at, remembered and told to the sampler, and cost no evaluation. And it may
+    have a flag ``partial``: what it scores ``-inf`` is then unknown rather than bad, which says nothing about others.
     """
 
     def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
@@ -79,6 +80,7 @@ class Sampler(ABC):
         if distinct not in ("isomorphism", "genes"):
             raise ValueError(f"distinct must be 'isomorphism' or 'genes', got {distinct!r}")
         self.distinct = distinct
+        self.partial = False
         self._whole: tuple[SearchSpace, str, int] | None = None
 
     def init(self, space: SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
@@ -206,6 +208,7 @@ class Sampler(ABC):
         self, state: State, fitness: FitnessFunction, evaluations: int | None = None
     ) -> tuple[State, Tensor, Tensor]:
         """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
+        self.partial = getattr(fitness, "partial", False)
         state, genes = self.ask(state)
         archive, values = self.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)

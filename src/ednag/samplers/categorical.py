@@ -46,7 +46,7 @@ class ArchiveDiffusion(Sampler):
     4. *Restart*: a run that did not improve for ``patience`` neighbourhoods (of all one-gene changes) opens a new epoch,
        as at its beginning with ``initial`` unscreened architectures; steps 1 to 3 see the epoch's members only.
 
-    Fitness enters through ranks alone. Where the pool has nothing new, uniform architectures are looked through, and in
+    Fitness enters through ranks alone; failures rank last, and what a partial fitness does not know is left out. Where the pool has nothing new, uniform architectures are looked through, and in
     spaces of up to 2^17 gene strings all of them.
 
     What earns its place, on NAS-Bench-201, CIFAR-10, seeds 0..99, success after 50, 100 and 200 evaluations: .75, 1.00, 1.00
@@ -184,6 +184,8 @@ class ArchiveDiffusion(Sampler):
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         real = (place < count) & (place >= state.memory["epoch"][:, None])
         fitness = state.archive.fitness[:, : place.shape[1]]
+        if self.partial:
+            real = real & (fitness > -torch.inf)
         if place.shape[1] > self.window:
             worth = fitness.clamp(min=torch.finfo(fitness.dtype).min).where(place < count - self.window // 2, torch.inf)
             best = worth.where(real, -torch.inf).argsort(dim=1, descending=True, stable=True)
