@@ -1,47 +1,72 @@
-"""Samplers on the benchmark tables, beside the published rows: writes docs/tables.md.
+"""Samplers on the benchmark tables, beside the published rows: rewrites their section of docs/results.md.
 
     python benchmarks/tables.py --runs 1000
     python benchmarks/tables.py --runs 20 --only nasbench201 --output tables.md
 
-Fitness is the validation measure; the test measure of the architecture that a run selects is looked up after the run
-(NAS-Bench-101's sample has none, so its validation accuracy is shown). Seeds are 0, 1, 2, ...; success is the share of
-runs that evaluated the best-validation architecture. `paper` takes its own 100 steps of 30 members, the others the
-budget. Runs are kept below --folder: called again after a kill, it goes on.
+Fitness is the validation measure; the test measure of the architecture that a run selects is looked up after the run.
+Seeds are 0, 1, 2, ... and every sampler has the same budget, of distinct architectures. Runs are kept below --folder:
+called again after a kill, it goes on, and what several calls with other --samplers have left there is put together.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ednag.comparison import Comparison
-from ednag.fitness import BenchmarkFitness, Fitness, NASBench101Fitness
+from ednag.fitness import BenchmarkFitness, NASBench101Fitness
 from ednag.presets import load_preset
 from ednag.samplers import LocalSearch, RandomSearch, RegularisedEvolution, Sampler
 from ednag.spaces import NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 from ednag.storage import atomic_write
 
 TASKS = ("class_object", "class_scene", "room_layout", "segmentsemantic")
+BEGIN, END = "<!-- benchmarks/tables.py writes from here -->", "<!-- to here -->"
+
+
+class Published(NamedTuple):
+    """What others print for a problem.
+
+    Attributes:
+        split: of which split it is, ``valid`` or ``test``; ``other`` where none of ours is comparable.
+        rows: value by method, in the units of the table.
+    """
+
+    split: str
+    rows: Mapping[str, str]
+
 
 PUBLISHED = {
-    "nasbench201/cifar10": "test: EDNAG 94.37, DiffusionNAG 94.37, REA 93.92, random 93.70; table optimum 94.37",
-    "nasbench201/cifar100": "test: EDNAG 73.51, DiffusionNAG 73.51, REA 71.84, random 71.04; table optimum 73.51",
-    "nasbench101/cifar10": "test: EDNAG 94.46 on all 423,624 cells (optimum 94.47); not comparable with a sample's valid",
-    "transnas101_micro/class_object": "EDNAG 46.28, REA 45.39; optimum 46.32",
-    "transnas101_micro/class_scene": "EDNAG 54.91, REA 54.62; optimum 54.94",
-    "transnas101_micro/room_layout": "loss, of training: EDNAG 59.01, REA 61.75; optimum 58.71",
-    "transnas101_micro/segmentsemantic": "EDNAG 26.19, REA 25.52; optimum 26.27",
-    "transnas101_macro/class_object": "EDNAG 47.69, REA 47.09; optimum 47.96",
-    "transnas101_macro/class_scene": "EDNAG 57.29, REA 56.57; optimum 57.48",
-    "transnas101_macro/room_layout": "loss, of training: EDNAG 56.20, REA 58.73; optimum 55.68",
-    "transnas101_macro/segmentsemantic": "EDNAG 29.60, REA 28.87; optimum 29.66",
+    "nasbench201/cifar10": Published(
+        "test", {"EDNAG": "94.37", "DiffusionNAG": "94.37", "MetaD2A": "94.37", "REA": "93.92", "random": "93.70"}
+    ),
+    "nasbench201/cifar100": Published(
+        "test", {"EDNAG": "73.51", "DiffusionNAG": "73.51", "MetaD2A": "73.51", "REA": "71.84", "random": "71.04"}
+    ),
+    "transnas101_micro/class_object": Published("valid", {"EDNAG": "46.28", "REA": "45.39"}),
+    "transnas101_micro/class_scene": Published("valid", {"EDNAG": "54.91", "REA": "54.62"}),
+    "transnas101_micro/room_layout": Published("other", {"EDNAG": "-0.5901 (training)", "REA": "-0.6175 (training)"}),
+    "transnas101_micro/segmentsemantic": Published("valid", {"EDNAG": "26.19", "REA": "25.52"}),
+    "transnas101_macro/class_object": Published("valid", {"EDNAG": "47.69", "REA": "47.09"}),
+    "transnas101_macro/class_scene": Published("valid", {"EDNAG": "57.29", "REA": "56.57"}),
+    "transnas101_macro/room_layout": Published("other", {"EDNAG": "-0.5620 (training)", "REA": "-0.5873 (training)"}),
+    "transnas101_macro/segmentsemantic": Published("valid", {"EDNAG": "29.60", "REA": "28.87"}),
+    "nasbench101/cifar10": Published("other", {"EDNAG": "94.46 (test, of all 423,624 cells)"}),
 }
-"""What others print, as of the EDNAG paper's tables."""
+"""As the EDNAG paper's tables have it (and MetaD2A's own README)."""
+
+
+class Problem(NamedTuple):
+    """A space and what is to be maximised in it."""
+
+    name: str
+    space: SearchSpace
+    fitness: BenchmarkFitness | NASBench101Fitness
 
 
 def arguments() -> argparse.Namespace:
@@ -52,18 +77,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="problems whose name begins so, such as nasbench201/cifar10")
     parser.add_argument("--samplers", nargs="+", default=None)
     parser.add_argument("--folder", type=Path, default=Path("runs/tables"))
-    parser.add_argument("--output", type=Path, default=Path("docs/tables.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
     return parser.parse_args()
 
 
-def problems() -> Iterator[tuple[str, SearchSpace, Fitness]]:
-    """Name, space and fitness of each problem whose table is here."""
+def problems() -> Iterator[Problem]:
+    """Every problem whose table is here."""
     for dataset in ("cifar10", "cifar100"):
-        yield f"nasbench201/{dataset}", NASBench201(), BenchmarkFitness("nasbench201", dataset)
+        yield Problem(f"nasbench201/{dataset}", NASBench201(), BenchmarkFitness("nasbench201", dataset))
     for space in (TransNAS101Micro(), TransNAS101Macro()):
         for task in TASKS:
-            yield f"{space.name}/{task}", space, BenchmarkFitness(space.name, task)
-    yield "nasbench101/cifar10", NASBench101(), NASBench101Fitness("nasbench101")
+            yield Problem(f"{space.name}/{task}", space, BenchmarkFitness(space.name, task))
+    yield Problem("nasbench101/cifar10", NASBench101(), NASBench101Fitness("nasbench101"))
 
 
 def samplers() -> dict[str, Sampler]:
@@ -76,44 +101,84 @@ def samplers() -> dict[str, Sampler]:
     }
 
 
-def lines(name: str, rows: list[dict[str, Any]], measure: str) -> list[str]:
-    """The section of one problem."""
-    tested = next((key[:-5] for key in rows[0] if "/test/" in key and key.endswith(" mean")), None)
-    shown = tested or next(key[:-5] for key in rows[0] if "/valid/" in key and key.endswith(" mean"))
-    success = max((key for key in rows[0] if key.startswith("success@")), key=lambda key: int(key[8:]), default=None)
-    out = [f"## {name}", "", f"Fitness: {measure}. Published: {PUBLISHED[name]}.", ""]
+def section(problem: Problem, rows: list[dict[str, Any]]) -> list[str]:
+    """The table of one problem."""
+    fitness, published = problem.fitness, PUBLISHED[problem.name]
+    test = fitness.metric.replace("/valid/", "/test/")
+    tested = f"{test} mean" in rows[0]
+    points = sorted(int(key[8:]) for key in rows[0] if key.startswith("success@"))
+    within = " / ".join(map(str, points))
+    out = [f"### {problem.name}", "", f"Fitness: {fitness.name}.", ""]
     out += [
-        f"| sampler | runs | {shown}, mean ± sd | success | distinct evaluations | ms a run |",
+        f"| | selected: valid | test | optimum found within {within}, % | evaluations | ms a run |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        rate = f"{100 * row[success]:.1f} % ({round(row[success] * row['runs'])})" if success else "-"
+        found = " / ".join(f"{100 * row[f'success@{point}']:.1f}" for point in points)
+        values = [
+            f"{mean:.{decimals(mean)}f} ± {row[f'{name} sd']:.{decimals(mean)}f}"
+            for name in (fitness.metric, test)[: 1 + tested]
+            for mean in [row[f"{name} mean"]]
+        ]
         out.append(
-            f"| {row['sampler']} | {row['runs']} | {row[f'{shown} mean']:.4g} ± {row[f'{shown} sd']:.3g} | {rate} "
+            f"| {row['sampler']} | {values[0]} | {values[1] if tested else ''} "
+            f"| {found} "
             f"| {row['evaluations']:.0f} | {row['ms_a_run']:.0f} |"
         )
+    best = {"valid": fitness.optimum, **optimal_test(problem, test, tested)}
+    cells = " | ".join(f"{best[s]:.{decimals(best[s])}f}" if s in best else "" for s in ("valid", "test"))
+    out.append(f"| *best by validation* | {cells} | | | |")
+    for method, value in published.rows.items():
+        cells = f" | {value}" if published.split == "test" else f"{value} | "
+        out.append(f"| *published: {method}* | {cells} | | | |")
     return [*out, ""]
+
+
+def optimal_test(problem: Problem, test: str, tested: bool) -> dict[str, float]:
+    """Test measure of the architecture with the best validation measure, where the table has it."""
+    if not tested or not isinstance(problem.fitness, BenchmarkFitness):
+        return {}
+    table = problem.fitness.table
+    valid = table.metric(problem.fitness.metric).nan_to_num(nan=-torch.inf)
+    return {"test": float(table.metrics[test][valid.argmax()])}
+
+
+def decimals(value: float) -> int:
+    """Two decimals for percentages, four for losses."""
+    return 2 if abs(value) >= 2 else 4
+
+
+def write(path: Path, lines: list[str]) -> None:
+    """Replace what is between the two marks of a page, atomically; a page without them is written whole."""
+    text = "\n".join(lines)
+    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if BEGIN in page and END in page:
+        text = f"{page[: page.index(BEGIN)]}{BEGIN}\n\n{text}\n{page[page.index(END) :]}"
+    atomic_write(path, lambda stream: stream.write(text.encode()))
 
 
 def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     chosen = {key: value for key, value in samplers().items() if options.samplers is None or key in options.samplers}
-    text = ["# Samplers on the benchmark tables", "", f"`python benchmarks/tables.py --runs {options.runs}`", ""]
-    text += [*(__doc__ or "").split("\n\n")[2].splitlines(), ""]
-    for name, space, fitness in problems():
-        if not name.startswith(options.only):
+    lines: list[str] = []
+    for problem in problems():
+        if not problem.name.startswith(options.only):
             continue
         begun = time.perf_counter()
         comparison = Comparison(
-            space, fitness, chosen, range(options.runs), options.evaluations, together=options.together
+            problem.space,
+            problem.fitness,
+            chosen,
+            range(options.runs),
+            options.evaluations,
+            together=options.together,
         )
         with torch.inference_mode():
-            rows = comparison.rows(comparison.run(options.folder / name.replace("/", "-")))
-        text += lines(name, rows, fitness.name)
-        print("\n".join(lines(name, rows, fitness.name)), f"({time.perf_counter() - begun:.0f} s)", flush=True)
-        content = "\n".join(text).encode()
-        atomic_write(options.output, lambda stream, content=content: stream.write(content))
+            rows = comparison.rows(comparison.run(options.folder / problem.name.replace("/", "-")))
+        lines += section(problem, rows)
+        print("\n".join(section(problem, rows)), f"({time.perf_counter() - begun:.0f} s)", flush=True)
+    write(options.output, lines)
 
 
 if __name__ == "__main__":

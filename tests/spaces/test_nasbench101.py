@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from ednag.population import Noise
-from ednag.spaces.nasbench101 import EDGES, NASBench101, cell_genes, graph_hash, prune
+from ednag.spaces.classes import labelled_graphs
+from ednag.spaces.nasbench101 import EDGES, MAX_EDGES, OPERATIONS, NASBench101, cell_genes, graph_hash, prune
 from ednag.spaces.nasbench101_network import Cell, vertex_channels
 from tests.spaces.space_checks import SpaceChecks
 
 SPACE = NASBench101()
+CELLS_IN_ALL = 423_624  # as published
 BROKEN = "0100000000010000 input,conv3x3-bn-relu,maxpool3x3,output"
 INCEPTION = (
     "0111010" + "0000001" + "0000001" + "0000100" + "0000001" + "0000001" + "0000000"
@@ -141,11 +143,36 @@ def test_random_cells_are_the_same_alone_and_in_a_batch() -> None:
         assert torch.equal(SPACE.random(together, 7)[1], SPACE.random(alone, 7)[0])
 
 
-def test_random_cells_are_uniform_over_valid_genes() -> None:
-    genes = uniform_genes(20000)
-    expected = genes[SPACE.valid(genes)].double().mean(0)
-    drawn = SPACE.random(Noise([4]), 3000)[0].double()
-    assert ((drawn.mean(0) - expected).abs() < 6 * drawn.std(0) / 3000**0.5).all()
+def test_random_cells_are_uniform_over_distinct_ones() -> None:
+    """20,000 draws from 423,624 equal chances: 423,624 (1 - (1 - 1 / 423,624)^20,000) different ones on average."""
+    genes = SPACE.random(Noise([4]), 20_000)[0]
+    assert bool(SPACE.valid(genes).all())
+    times = torch.unique(SPACE.identity(genes), return_counts=True)[1]
+    expected = CELLS_IN_ALL * (1 - (1 - 1 / CELLS_IN_ALL) ** 20_000)
+    assert abs(len(times) - expected) < 5 * (20_000 - expected) ** 0.5
+    assert int(times.max()) <= 4
+
+
+def test_random_cells_are_uniform_in_a_small_space() -> None:
+    """All graphs of up to three vertices between input and output, drawn often."""
+    small = labelled_graphs(3, MAX_EDGES, len(OPERATIONS))
+    drawn = small.draw(Noise([6]), 100_000, len(OPERATIONS))[0]
+    pairs = list(itertools.combinations(range(5), 2))
+    hashes = {}
+    for row, number in zip(*(part.tolist() for part in torch.unique(drawn, dim=0, return_counts=True)), strict=True):
+        used = sorted({v for pair, bit in zip(pairs, row, strict=False) if bit for v in pair})
+        linked = {pair for pair, bit in zip(pairs, row, strict=False) if bit}
+        matrix = [[int((a, b) in linked) for b in used] for a in used]
+        name = graph_hash(matrix, [-1, *(row[len(pairs) + v - 1] for v in used[1:-1]), -2])
+        hashes[name] = hashes.get(name, 0) + number
+    classes = round(float(small.ends[-1]))
+    assert len(hashes) == classes
+    chi = sum((number - 100_000 / classes) ** 2 / (100_000 / classes) for number in hashes.values())
+    assert abs(chi - (classes - 1)) < 5 * (2 * (classes - 1)) ** 0.5
+
+
+def test_the_number_of_cells_is_the_published_one() -> None:
+    assert float(labelled_graphs(5, MAX_EDGES, len(OPERATIONS)).ends[-1]) == pytest.approx(CELLS_IN_ALL, abs=1e-6)
 
 
 def test_features_are_the_operations_along_paths() -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from ednag.population import Noise
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
 from tests.spaces.space_checks import SpaceChecks
@@ -95,3 +96,15 @@ def test_published_layout_has_symbols_that_make_a_cell_invalid() -> None:
     assert genes.tolist() == [[2] * 6]
     x[0, 4, 6] = 2.0  # an edge that says "output"
     assert not SPACE.valid(SPACE.published_layout.decode(x.flatten(1))).any()
+
+
+def test_random_cells_are_uniform_over_classes() -> None:
+    genes = SPACE.random(Noise([0, 1]), 100_000)
+    times = torch.unique(SPACE.identity(genes), return_counts=True)[1]
+    assert len(times) == 6466
+    expected = 200_000 / 6466
+    chi = ((times - expected) ** 2 / expected).sum()
+    assert abs(float(chi) - 6465) < 5 * (2 * 6465) ** 0.5
+    members = genes[SPACE.identity(genes) == 0].unique(dim=0)
+    assert len(members) > 10  # those of the largest class turn up alike
+    assert torch.equal(SPACE.random(Noise([1]), 100_000)[0], genes[1])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ednag.population import Noise
 from ednag.spaces.base import SearchSpace, quoted
+from ednag.spaces.classes import labelled_graphs
 from ednag.spaces.nasbench101_network import CellNetwork
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
@@ -65,24 +66,8 @@ class NASBench101(SearchSpace):
         return genes
 
     def random(self, noise: Noise, n: int) -> Tensor:
-        """Draw valid cells: every gene uniform, again until valid (as the benchmark's own random search does).
-
-        One seed is drawn from each stream; the candidates come from a stream of that seed, so that how often a run
-        is refused moves no stream, and it gets the same cells alone and in a batch.
-
-        Returns:
-            int64 ``(R, n, 26)``.
-        """
-        halves = noise.integers(torch.tensor(2**24, device=noise.device), 2)
-        streams = Noise((halves[:, 0] * 2**24 + halves[:, 1]).tolist(), noise.device)
-        high = torch.tensor(self.cardinalities, device=noise.device)
-        found: list[Tensor] = []
-        valid: list[Tensor] = []
-        while not valid or int(torch.cat(valid, 1).sum(1).min()) < n:
-            found.append(streams.integers(high, 4 * n + 32, self.num_genes))
-            valid.append(self.valid(found[-1]))
-        first = torch.cat(valid, 1).long().argsort(dim=1, descending=True, stable=True)[:, :n]
-        return torch.cat(found, 1).gather(1, first[..., None].expand(-1, -1, self.num_genes))
+        """Draw cells uniformly over the 423,624 distinct ones, ``(R, n, 26)``; see :class:`LabelledGraphs`."""
+        return labelled_graphs(_INTERIOR, MAX_EDGES, len(OPERATIONS)).draw(noise, n, len(OPERATIONS))
 
     def identity(self, genes: Tensor) -> Tensor:
         """First 63 bits of the benchmark's graph hash of the pruned cell; 0 if it does not connect input to output.

@@ -9,7 +9,9 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor, nn
 
+from ednag.population import Noise
 from ednag.spaces.base import Layout, SearchSpace, quoted
+from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
 from ednag.spaces.paths import path_features
 
@@ -38,6 +40,10 @@ class NASBench201(SearchSpace):
     def identity(self, genes: Tensor) -> Tensor:
         """Smallest cell code of the isomorphism class, in ``0 .. 15624``; see :func:`isomorphism_classes`."""
         return isomorphism_classes().to(genes.device)[self.code(genes)]
+
+    def random(self, noise: Noise, n: int) -> Tensor:
+        """Draw ``n`` cells a run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
+        return _members().draw(noise, n)
 
     def features(self, genes: Tensor) -> Tensor:
         """Paths of the cell, zeros and ones, float32 ``(*B, 70)``; see :func:`ednag.spaces.paths.path_features`."""
@@ -119,6 +125,12 @@ def isomorphism_classes() -> Tensor:
     first: dict[str, int] = {}
     classes = [first.setdefault(_expression(cell), code) for code, cell in enumerate(product(range(5), repeat=6))]
     return torch.tensor(classes)
+
+
+@cache
+def _members() -> ClassMembers:
+    """Cells by isomorphism class."""
+    return ClassMembers(NASBench201.cardinalities, isomorphism_classes())
 
 
 @cache

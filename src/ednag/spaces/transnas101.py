@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ednag.population import Noise
 from ednag.spaces.base import Layout, SearchSpace, quoted
+from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import ReLUConvBN
 from ednag.spaces.nasbench201 import EDGES
 from ednag.spaces.paths import path_features
@@ -97,11 +98,7 @@ class TransNAS101Micro(TransNAS101):
 
     def random(self, noise: Noise, n: int) -> Tensor:
         """Draw ``n`` cells a run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
-        codes, start, count = (table.to(noise.device) for table in _members())
-        drawn = noise.integers(torch.tensor(len(start), device=noise.device), n)
-        code = codes[start[drawn] + noise.integers(count[drawn], n)]
-        digits = len(OPERATIONS) ** torch.arange(len(EDGES) - 1, -1, -1, device=noise.device)
-        return code[..., None] // digits % len(OPERATIONS)
+        return _members().draw(noise, n)
 
     def features(self, genes: Tensor) -> Tensor:
         """Paths of the cell, zeros and ones, float32 ``(*B, F)``; see :func:`ednag.spaces.paths.path_features`."""
@@ -300,11 +297,9 @@ def _reads(cell: tuple[int, ...], reduction: bool, start: int, end: int) -> dict
 
 
 @cache
-def _members() -> tuple[Tensor, Tensor, Tensor]:
-    """Codes of micro cells class by class ``(4096,)``; where each class starts, and how many it has ``(classes,)``."""
-    classes, place = torch.unique(isomorphism_classes(), return_inverse=True)
-    count = torch.bincount(place, minlength=len(classes))
-    return place.argsort(stable=True), count.cumsum(0) - count, count
+def _members() -> ClassMembers:
+    """Micro cells by isomorphism class."""
+    return ClassMembers(TransNAS101Micro.cardinalities, isomorphism_classes())
 
 
 @cache
