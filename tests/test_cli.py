@@ -130,6 +130,36 @@ def test_retrain_and_export_the_best(proxy_run: Path, tmp_path: Path, capsys: py
     assert load(run / "001")(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
 
 
+def test_epochs_of_a_retraining_are_the_recipe_s(
+    proxy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, report = str(CONFIGS / "retrain" / "digits.yaml"), str(proxy_run / "report.json")
+    options = ["--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run")]
+    ednag("retrain", "--config", config, "--report", report, *options, ok=False)
+    assert "use --recipe.epochs" in capsys.readouterr().err
+
+
+def test_a_retraining_that_fails_says_why(proxy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, report = str(CONFIGS / "retrain" / "digits.yaml"), str(proxy_run / "report.json")
+    options = [
+        "--report",
+        report,
+        "--recipe.lr",
+        "1e30",
+        "--top_k",
+        "1",
+        *QUIET,
+        "--network",
+        "{channels: 4, cells: 1}",
+    ]
+    ednag("retrain", "--config", config, *options, "--run_dir", str(tmp_path / "run"), ok=False)
+    out, error = capsys.readouterr()
+    assert " failed: " in out
+    assert "no network was trained to the end" in error
+    ednag("export", str(tmp_path / "run" / "001"), "--formats", "[safetensors]", ok=False)
+    assert "its training failed" in capsys.readouterr().err
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +178,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["--runs", "0"], "runs >= 1"),
         (["--top_k", "0"], "top_k"),
         (["--max_params", "-3"], "max_params"),
-        (["--max_params", "10"], "no feasible architecture"),
+        (["--max_params", "10"], "(max_params 10; the least that was seen is "),
         (["--preset", "nonsense"], "unknown preset 'nonsense'; allowed:"),
         (["--resume", "nowhere"], "holds no run to resume"),
         (["--data", "null"], "data"),
@@ -170,19 +200,24 @@ def test_a_mistake_gets_one_clear_line(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--space", "NASBench999"], "NASBench999"),
-        (["--fitness", "NoSuchFitness"], "NoSuchFitness"),
-        (["--sampler.population", "many"], "many"),
+        (["--space", "NASBench999"], "space: no class 'NASBench999' is known"),
+        (["--fitness", "NoSuchFitness"], "fitness: no class 'NoSuchFitness' is known"),
+        (["--sampler.population", "many"], "population"),
+        (["--evaluations", "abc"], "evaluations: expected int or null, got 'abc'"),
+        (["--fitness.nonsense", "3"], "Option 'nonsense' is not accepted"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--fitness", "BenchmarkFitness", "--fitness.table", __file__], "is damaged or not a benchmark table"),
     ],
 )
 def test_what_the_parser_refuses_names_the_argument(
     args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        ednag(*PROXY, *args)
-    assert stop.value.code == 2
-    assert words in capsys.readouterr().err
+    ednag(*PROXY, *args, ok=False)
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Subtypes" not in error
+    assert "usage:" not in error
 
 
 def test_a_run_directory_is_never_reused(proxy_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,13 +309,13 @@ def test_generate_killed_at_three_points_ends_with_the_same_report(proxy_run: Pa
     command = [sys.executable, "-m", "ednag"]
     environment = {**os.environ, "EDNAG_SAVE_SECONDS": "0", "PYTHONPATH": str(ROOT / "src")}
     start = [*command, *PROXY, "--run_dir", str(run)]
-    for kill_after in (2, 5, 9):
+    for kill_after, how in ((2, signal.SIGKILL), (5, signal.SIGTERM), (9, signal.SIGKILL)):
         process = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None and saved_steps(run) < kill_after - 1:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(how)
+        assert process.wait() == (143 if how == signal.SIGTERM else -how)
         assert (run / "config.yaml").exists()
         start = [*command, "generate", "--resume", str(run)]
     assert not (run / "report.json").exists(), "it was never interrupted"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ednag.population import Noise
-from ednag.spaces import NASBench201
+from ednag.spaces import NASBench201, SearchSpace
 from ednag.surrogate import GaussianProcess, Prior, rank_target
 from tests.reference import categorical_steps as reference
 
@@ -16,6 +16,7 @@ class Uneven(NASBench201):
     """Genes of different cardinality, one constant, no features."""
 
     cardinalities = (2, 5, 1, 3, 4, 5)
+    random = SearchSpace.random  # each gene by itself
 
     def features(self, genes: torch.Tensor) -> torch.Tensor:
         return super(NASBench201, self).features(genes)
@@ -107,14 +108,21 @@ def test_bad_settings_are_refused() -> None:
         GaussianProcess(nugget=0)
 
 
+class Independent(NASBench201):
+    """Each gene is drawn by itself."""
+
+    random = SearchSpace.random
+
+
 def test_a_prior_is_its_rank_among_random_architectures() -> None:
-    prior = Prior(lambda genes, valid: genes[..., 0].double() ** 3, SPACE)
+    space = Independent()
+    prior = Prior(lambda genes, valid: genes[..., 0].double() ** 3, space)
     values = prior(torch.arange(5)[None, :, None].expand(1, 5, 6), torch.ones(1, 5, dtype=torch.bool))[0]
     share = torch.arange(5, 0, -1) / 5 - 0.1  # better ones, and half of the equals
     shape = -share.log()
     wanted = (shape - shape.mean()) / shape.std(correction=0)
     assert values.tolist() == pytest.approx(wanted.tolist(), abs=0.15)
-    many = prior(SPACE.random(Noise([3]), 4000), torch.ones(1, 4000, dtype=torch.bool))
+    many = prior(space.random(Noise([3]), 4000), torch.ones(1, 4000, dtype=torch.bool))
     assert float(many.mean()) == pytest.approx(0, abs=0.05)
     assert float(many.std()) == pytest.approx(1, abs=0.05)
 

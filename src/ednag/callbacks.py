@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm.auto import tqdm
 
 from ednag.comparison import Comparison
@@ -121,6 +122,7 @@ class GenerationCallback(pl.Callback):
         with progress_bar(generation, trainer, unit) as bar:
 
             def observe(row: Row) -> None:
+                heed_sigterm(trainer)
                 show(bar, row, unit)
                 for logger in trainer.loggers:
                     logger.log_metrics({f"generation/{name}": value for name, value in row.items()}, int(row["step"]))
@@ -232,6 +234,7 @@ class ComparisonCallback(pl.Callback):
         with tqdm(total=runs * samplers, unit=" runs", disable=silent) as bar:
 
             def observe(name: str, more: int) -> None:
+                heed_sigterm(trainer)
                 bar.set_description(name)
                 bar.update(more)
 
@@ -242,6 +245,16 @@ class ComparisonCallback(pl.Callback):
             counts = {"samplers": samplers, "runs": runs, "evaluations": comparison.evaluations}
             seconds = {"this_session": time.perf_counter() - begun}
             write_json(folder / "manifest.json", manifest(list(comparison.seeds), device, counts, seconds))
+
+
+def heed_sigterm(trainer: pl.Trainer) -> None:
+    """Stop here if the process was asked to; Lightning only does so between batches of a training.
+
+    Raises:
+        SIGTERMException: then.
+    """
+    if trainer.received_sigterm:
+        raise SIGTERMException
 
 
 def progress_bar(generation: Generation, trainer: pl.Trainer, unit: str) -> tqdm[Any]:

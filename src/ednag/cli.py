@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import re
+import signal
 import sys
 import tempfile
 import warnings
@@ -18,6 +21,7 @@ from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import ednag.fitness
 import ednag.retraining.arrays
@@ -63,6 +67,10 @@ class EDNAGCLI(LightningCLI):
             "compare": {"model", "datamodule"},
             "collect": {"model", "datamodule"},
         }
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser that raises what is wrong, for :func:`main` to say in one sentence."""
+        return super().init_parser(**{"exit_on_error": False, **kwargs})
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As Lightning's, but with a model and data only where the verb needs them."""
@@ -117,7 +125,12 @@ class EDNAGCLI(LightningCLI):
         self._log_config()
         summary = self.trainer.retrain(**arguments)
         say(summary_table(summary))
+        failed = [result for result in summary.results if result.status == "failed"]
+        for result in failed:
+            say(f"{result.architecture} failed: {result.reason}")
         say(f"report: {Path(self.trainer.default_root_dir) / 'summary.json'}")
+        if len(failed) == len(summary.results):
+            raise RuntimeError("no network was trained to the end")
 
     def compare(self, **arguments: Any) -> None:
         """Compare, and print the table."""
@@ -276,7 +289,7 @@ def main(args: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        exit status: 0 if all went well, 2 after a user's mistake.
+        exit status: 0 if all went well, 2 after a user's mistake, 143 after SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
     torch.set_float32_matmul_precision("high")
@@ -291,17 +304,52 @@ def main(args: list[str] | None = None) -> int:
             expanded = expand(args)
             sys.argv[1:] = expanded  # LightningCLI reads and warns about both
             EDNAGCLI(None)
-    except (ValueError, OSError, RuntimeError, ImportError, MisconfigurationException) as error:
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    except (
+        argparse.ArgumentError,
+        ValueError,
+        OSError,
+        RuntimeError,
+        ImportError,
+        MisconfigurationException,
+    ) as error:
         if os.environ.get("EDNAG_DEBUG"):
             raise
-        sys.stderr.write(f"ednag: error: {error}\n(EDNAG_DEBUG=1 shows where)\n")
+        sys.stderr.write(f"ednag: error: {essence(str(error))}\n(EDNAG_DEBUG=1 shows where)\n")
         return 2
     return 0
+
+
+CLASS_WANTED = r"Expected a dot import path string: (\S+)"
+"""What the parser says of a word that names no class."""
+
+
+def essence(message: str) -> str:
+    """Reduce what the parser reports of a value that none of several types accepts to the reasons why."""
+    message = re.sub(
+        CLASS_WANTED, r"no class '\1' is known; name one of this project's, or package.module.Class", message
+    )
+    report = re.search(
+        r"Does not validate against any.*?Errors:\n(.*)\n\s*Given value type:.*?Given value: (.*)", message, re.S
+    )
+    if not report:
+        return re.sub(r'^Parser key "(.*?)":\s*', r"\1: ", message)
+    reasons = [" ".join(reason.split()) for reason in re.split(r"(?:^|\n)\s*- ", report[1]) if reason.strip()]
+    expected = [reason for reason in reasons if re.match("Expected an? ", reason)]
+    told = [reason for reason in reasons if reason not in expected]
+    if not told:
+        kinds = " or ".join(re.sub(r"Expected an? (?:<class '(.*)'>)?", r"\1", reason) for reason in expected)
+        told = [f"expected {kinds.replace('NoneType', 'null')}, got {report[2].strip()[:100]!r}"]
+    key = re.search(r'Parser key "(.*?)"', message)
+    return f"{f'{key[1]}: ' if key else ''}{'; '.join(told)}"
 
 
 def silence_framework() -> None:
     """Drop what Lightning says that no user of this program can act on."""
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+        logging.getLogger(name).addFilter(
+            lambda record: not any(words in record.getMessage() for words in ("Tip:", "`weights_only` was not set"))
+        )
     for pattern in (".*LeafSpec.*", ".*does not have many workers.*", ".*weights_only.*", ".*lr_scheduler.step.*"):
         warnings.filterwarnings("ignore", pattern)

@@ -30,6 +30,9 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
     figure, left, right = _two_panels()
     curves = best_so_far(archive)
     curves = torch.where(feasible(curves), curves, torch.nan).cpu()
+    everyone = ~curves.isnan().any(0)  # from where on every run has a score: the median of fewer could fall
+    if everyone.any():
+        curves = curves.where(everyone, torch.nan)
     low, middle, high = curves.nanquantile(torch.tensor([0.25, 0.5, 0.75], dtype=curves.dtype), 0)
     count = torch.arange(1, curves.shape[1] + 1)
     left.fill_between(count, low, high, alpha=0.25, linewidth=0)

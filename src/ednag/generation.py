@@ -167,7 +167,8 @@ class Generation:
         candidates = self._candidates(state.archive)
         if not candidates:
             raise ValueError(
-                f"no feasible architecture: {int(state.archive.violators.sum())} violated the limits ({self.limits}), "
+                f"no feasible architecture: {int(state.archive.violators.sum())} violated the limits "
+                f"({self.constrained.explain()}), "
                 f"{int(state.archive.paid.sum())} were evaluated and none has a score; relax the limits or give more "
                 "evaluations"
             )

@@ -68,5 +68,6 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
     except (RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is damaged or not a saved state ({error})") from None
+        why = f" ({str(error).splitlines()[0][:100]})" if str(error) else ""
+        raise ValueError(f"{path} is damaged or not a saved state{why}") from None
     return state

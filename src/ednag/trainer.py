@@ -261,10 +261,15 @@ class Trainer(pl.Trainer):
             seed: of initial weights and of everything random in training.
 
         Raises:
-            ValueError: if there are no images.
+            ValueError: if there are no images, or ``max_epochs`` was set in place of the recipe's epochs.
         """
         if datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+        if self._arguments.get("max_epochs") is not None:
+            raise ValueError(
+                f"trainer.max_epochs is {self._arguments['max_epochs']}, but the recipe says how long a network is trained: "
+                "use --recipe.epochs"
+            )
         found, folder, begun = Report.load(report), Path(self.default_root_dir), time.perf_counter()
         supernets = [weights.provenance() for weights in self.callbacks if isinstance(weights, SupernetWeights)]
         summary = retrain_report(

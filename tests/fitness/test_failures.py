@@ -11,7 +11,7 @@ from ednag.fitness import Fitness, Limits
 from ednag.fitness.base import FAILURES
 from ednag.generation import Generation
 from ednag.samplers import ArchiveDiffusion, LocalSearch, RandomSearch, RegularisedEvolution, Sampler
-from ednag.spaces import NASBench201
+from ednag.spaces import NASBench201, SearchSpace
 
 
 class Fragile(Fitness):
@@ -54,6 +54,7 @@ class Tiny(NASBench201):
     """48 gene strings."""
 
     cardinalities = (2, 3, 1, 2, 4, 1)
+    random = SearchSpace.random  # each gene by itself
 
 
 def generation(fitness: Fitness, sampler: Sampler | None = None, **options: object) -> Generation:

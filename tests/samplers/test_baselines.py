@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ednag.samplers import LocalSearch, RandomSearch, RegularisedEvolution, Sampler
+from ednag.spaces import SearchSpace
 from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
 
 
@@ -39,6 +40,7 @@ def test_the_oldest_member_dies_first() -> None:
 def test_a_space_smaller_than_the_budget_is_evaluated_whole() -> None:
     class Tiny(type(SPACE)):  # type: ignore[misc]
         cardinalities = (2, 2, 1, 1, 1, 1)
+        random = SearchSpace.random  # each gene by itself
 
     state = RandomSearch(distinct="genes").sample(Tiny(), closeness, [0, 1], 500)
     assert state.archive.count.tolist() == [4, 4]

@@ -6,7 +6,7 @@ import torch
 from ednag.population import INFEASIBLE, Noise
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, Sampler, State
 from ednag.samplers.categorical import Members
-from ednag.spaces import NASBench201
+from ednag.spaces import NASBench201, SearchSpace
 from ednag.storage import load_state, save_state
 from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
 
@@ -38,10 +38,13 @@ class Uneven(NASBench201):
     """Few choices, unequal ones, and a gene without any."""
 
     cardinalities = (2, 3, 1, 2, 4, 1)
+    random = SearchSpace.random  # each gene by itself
 
 
 class Barred(NASBench201):
     """Only a quarter of the gene strings is valid."""
+
+    random = SearchSpace.random  # each gene by itself
 
     def valid(self, genes: torch.Tensor) -> torch.Tensor:
         return super().valid(genes) & (genes[..., 0] % 2 == 1) & (genes[..., 1] < 3)
@@ -51,6 +54,7 @@ class Vast(NASBench201):
     """More gene strings than could be enumerated, without isomorphism or features."""
 
     cardinalities = (5,) * 28
+    random = SearchSpace.random  # each gene by itself
 
     def features(self, genes: torch.Tensor) -> torch.Tensor:
         return super(NASBench201, self).features(genes)

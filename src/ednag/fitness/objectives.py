@@ -236,6 +236,17 @@ class ConstrainedFitness(Fitness):
                 self._costs[row] = self.cost_model.costs(one)
         return [self._costs[row] for row in rows]
 
+    def explain(self) -> str:
+        """Say what the limits are, and the least of each cost that any architecture had so far."""
+        seen = self._costs.values()
+        names = {"max_params": "params", "max_flops": "macs", "max_latency_ms": "latency_ms"}
+        parts = []
+        for name, limit in vars(self.limits).items():
+            if limit is not None:
+                least = min((getattr(costs, names[name]) for costs in seen), default=float("nan"))
+                parts.append(f"{name} {limit:g}; the least that was seen is {least:g}")
+        return ", ".join(parts) or "none"
+
     def violation(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Sum of relative excesses, float64 ``(*B,)``: 0 where every limit is met or the architecture is invalid."""
         violation = torch.zeros(valid.shape, dtype=torch.float64, device=genes.device)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ednag.fitness.base import Fitness
@@ -100,6 +101,7 @@ class ZeroCostFitness(Fitness):
     def score(self, genes: Tensor) -> Tensor:
         """Score distinct, valid architectures, int64 ``(n, L)``; NaN where a proxy is not finite."""
         if len(self.proxies) > 1 and self._reference is None:
+            rank_zero_info(f"measuring {self.reference_size} random architectures first, to rank among them")
             self._reference = self._measure(self._sample_reference())
         values = self._measure(genes)
         failed = ~values.isfinite().all(-1)

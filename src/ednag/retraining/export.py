@@ -72,7 +72,8 @@ def load(path: str | Path) -> nn.Module:
     weights = folder / WEIGHTS
     if not weights.exists():
         raise FileNotFoundError(
-            f"no {WEIGHTS} in {folder}; has its training ended? `ednag retrain --resume` continues it"
+            f"no {WEIGHTS} in {folder}: its training failed (metrics.json says why) or was stopped (`ednag retrain --resume` "
+            "continues it)"
         )
     try:
         network.load_state_dict(from_safetensors(weights.read_bytes()))

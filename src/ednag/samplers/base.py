@@ -80,7 +80,7 @@ class Sampler(ABC):
         if distinct not in ("isomorphism", "genes"):
             raise ValueError(f"distinct must be 'isomorphism' or 'genes', got {distinct!r}")
         self.distinct = distinct
-        self.partial = False
+        self._partial = False
         self._whole: tuple[SearchSpace, str, int] | None = None
 
     def init(self, space: SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
@@ -208,7 +208,7 @@ class Sampler(ABC):
         self, state: State, fitness: FitnessFunction, evaluations: int | None = None
     ) -> tuple[State, Tensor, Tensor]:
         """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
-        self.partial = getattr(fitness, "partial", False)
+        self._partial = getattr(fitness, "partial", False)
         state, genes = self.ask(state)
         archive, values = self.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)

@@ -184,7 +184,7 @@ class ArchiveDiffusion(Sampler):
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         real = (place < count) & (place >= state.memory["epoch"][:, None])
         fitness = state.archive.fitness[:, : place.shape[1]]
-        if self.partial:
+        if self._partial:
             real = real & (fitness > -torch.inf)
         if place.shape[1] > self.window:
             worth = fitness.clamp(min=torch.finfo(fitness.dtype).min).where(place < count - self.window // 2, torch.inf)

@@ -96,7 +96,7 @@ class ParetoDiffusion(ArchiveDiffusion):
         count = state.archive.count[:, None]
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         fitness = state.archive.fitness[:, : place.shape[1]]
-        real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not self.partial)))
+        real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not self._partial)))
         genes = state.archive.genes[:, : place.shape[1]]
         cost = self._ask_cost(genes, real)
         if place.shape[1] > self.window:
