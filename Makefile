@@ -36,7 +36,7 @@ types: setup ## mypy, strict
 bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; needs EDNAG_SHARED)
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-tables: setup ## samplers on the benchmark tables beside the published rows: docs/tables.md (hours; goes on after a kill)
+tables: setup ## samplers on the benchmark tables beside the published rows, in docs/results.md (hours; goes on after a kill)
 	$(BIN)/python benchmarks/tables.py --runs 1000
 
 clean: ## remove everything that is made

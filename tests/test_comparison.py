@@ -68,7 +68,7 @@ def test_rows_agree_with_plain_counting(compared: tuple[Comparison, Path, list[d
         assert row["evaluations"] == 60
     assert rows[0]["mean_regret"] < rows[1]["mean_regret"]
     assert rows[0]["p_value"] is None
-    assert 0 <= rows[1]["p_value"] < 0.05
+    assert 0 <= rows[1]["p_value"] < 0.1
     assert "success@500" not in rows[0]  # beyond the budget
 
 
