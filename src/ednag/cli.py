@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import ednag.spaces  # noqa: F401  (importing the classes gives them short names
 from ednag import catalogue
 from ednag.fitness.importers import import_table
 from ednag.presets import preset_path
+from ednag.refusals import essence
 from ednag.report import Report
 from ednag.retraining.export import export
 from ednag.storage import atomic_write
@@ -319,30 +319,6 @@ def main(args: list[str] | None = None) -> int:
         sys.stderr.write(f"ednag: error: {essence(str(error))}\n(EDNAG_DEBUG=1 shows where)\n")
         return 2
     return 0
-
-
-CLASS_WANTED = r"Expected a dot import path string: (\S+)"
-"""What the parser says of a word that names no class."""
-
-
-def essence(message: str) -> str:
-    """Reduce what the parser reports of a value that none of several types accepts to the reasons why."""
-    message = re.sub(
-        CLASS_WANTED, r"no class '\1' is known; name one of this project's, or package.module.Class", message
-    )
-    report = re.search(
-        r"Does not validate against any.*?Errors:\n(.*)\n\s*Given value type:.*?Given value: (.*)", message, re.S
-    )
-    if not report:
-        return re.sub(r'^Parser key "(.*?)":\s*', r"\1: ", message)
-    reasons = [" ".join(reason.split()) for reason in re.split(r"(?:^|\n)\s*- ", report[1]) if reason.strip()]
-    expected = [reason for reason in reasons if re.match("Expected an? ", reason)]
-    told = [reason for reason in reasons if reason not in expected]
-    if not told:
-        kinds = " or ".join(re.sub(r"Expected an? (?:<class '(.*)'>)?", r"\1", reason) for reason in expected)
-        told = [f"expected {kinds.replace('NoneType', 'null')}, got {report[2].strip()[:100]!r}"]
-    key = re.search(r'Parser key "(.*?)"', message)
-    return f"{f'{key[1]}: ' if key else ''}{'; '.join(told)}"
 
 
 def silence_framework() -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ednag.catalogue import locate
 from ednag.spaces import SearchSpace
+from ednag.spaces.base import gene_strings
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 from ednag.spaces.transnas101 import OPERATIONS as MICRO_OPERATIONS
 from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro
@@ -69,7 +70,7 @@ class BenchmarkTable:
     @property
     def genes(self) -> Tensor:
         """Genes of every code, int64 ``(P, L)``."""
-        return torch.cartesian_prod(*(torch.arange(n) for n in self.cardinalities))
+        return gene_strings(self.cardinalities)
 
     def metric(self, name: str) -> Tensor:
         """Return one metric, float64 ``(P,)``.

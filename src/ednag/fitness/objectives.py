@@ -17,6 +17,9 @@ from ednag.fitness.networks import build_network, check_options, image_shape
 from ednag.population import INFEASIBLE
 from ednag.spaces import SearchSpace
 
+LIMITED = {"max_params": "params", "max_flops": "macs", "max_latency_ms": "latency_ms"}
+"""Which of :class:`Costs` each limit is of."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -53,12 +56,9 @@ class Limits:
         """
         if self.max_latency_ms is not None and costs.latency_ms is None:
             raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device")
-        pairs = (
-            (costs.params, self.max_params),
-            (costs.macs, self.max_flops),
-            (costs.latency_ms, self.max_latency_ms),
-        )
-        return sum(max(0.0, cost / limit - 1) for cost, limit in pairs if cost is not None and limit is not None)
+        pairs = ((getattr(costs, LIMITED[name]), limit) for name, limit in vars(self).items())
+        excess: float = sum(max(0.0, cost / limit - 1) for cost, limit in pairs if cost is not None and limit is not None)
+        return excess
 
 
 class CostModel:
@@ -239,11 +239,10 @@ class ConstrainedFitness(Fitness):
     def explain(self) -> str:
         """Say what the limits are, and the least of each cost that any architecture had so far."""
         seen = self._costs.values()
-        names = {"max_params": "params", "max_flops": "macs", "max_latency_ms": "latency_ms"}
         parts = []
         for name, limit in vars(self.limits).items():
             if limit is not None:
-                least = min((getattr(costs, names[name]) for costs in seen), default=float("nan"))
+                least = min((getattr(costs, LIMITED[name]) for costs in seen), default=float("nan"))
                 parts.append(f"{name} {limit:g}; the least that was seen is {least:g}")
         return ", ".join(parts) or "none"
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ednag.population import Archive, Noise
 from ednag.spaces import SearchSpace
+from ednag.spaces.base import gene_strings
 
 log = logging.getLogger(__name__)
 
@@ -248,8 +249,7 @@ class Sampler(ABC):
 
 def every_gene_string(space: SearchSpace, device: torch.device | str = "cpu") -> Tensor:
     """Enumerate a space, int64 ``(size, L)``; it must be small."""
-    choices = [torch.arange(k, device=device) for k in space.cardinalities]
-    return torch.cartesian_prod(*choices).view(space.size, -1)
+    return gene_strings(space.cardinalities, device)
 
 
 def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -64,6 +65,11 @@ class Layout:
         if len(set(map(len, self.positions))) == 1:
             return x[..., torch.tensor(self.positions, device=x.device)].argmax(-1)
         return torch.stack([x[..., list(places)].argmax(-1) for places in self.positions], -1)
+
+
+def gene_strings(cardinalities: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """List every string of genes in the order of codes, int64 ``(prod(cardinalities), L)``."""
+    return torch.cartesian_prod(*(torch.arange(n, device=device) for n in cardinalities)).view(-1, len(cardinalities))
 
 
 class SearchSpace(ABC):

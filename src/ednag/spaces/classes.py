@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ednag.population import Noise
+from ednag.spaces.base import gene_strings
 
 
 class ClassMembers:
@@ -24,8 +25,7 @@ class ClassMembers:
 
     def __init__(self, cardinalities: Sequence[int], classes: Tensor) -> None:
         place = torch.unique(classes, return_inverse=True)[1]
-        genes = torch.cartesian_prod(*(torch.arange(choices) for choices in cardinalities))
-        self.genes = genes[place.argsort(stable=True)]
+        self.genes = gene_strings(cardinalities)[place.argsort(stable=True)]
         self.count = torch.bincount(place)
         self.start = self.count.cumsum(0) - self.count
 
@@ -49,19 +49,21 @@ class LabelledGraphs(NamedTuple):
             keeps, over the number of vertex orders in which the graph can be written. All weights add up to the number
             of isomorphism classes (Burnside's lemma), and a row drawn by weight, with one of those assignments, is
             uniform over them (Dixon & Wilf 1983).
+        operations: that an interior vertex can carry.
     """
 
     edges: Tensor
     orbits: Tensor
     ends: Tensor
+    operations: int
 
-    def draw(self, noise: Noise, n: int, operations: int) -> Tensor:
+    def draw(self, noise: Noise, n: int) -> Tensor:
         """Draw ``n`` graphs a run with their operations, uniform over isomorphism classes, int64 ``(R, n, E + I)``."""
         u = noise.uniform(n, 2).double()
         ends = self.ends.to(noise.device)
         row = torch.searchsorted(ends, (u[..., 0] + u[..., 1] * 2**-24) * ends[-1]).clamp(max=len(ends) - 1)
         orbits = self.orbits.to(noise.device)[row]
-        drawn = noise.integers(torch.tensor(operations, device=noise.device), n, self.orbits.shape[1])
+        drawn = noise.integers(torch.tensor(self.operations, device=noise.device), n, self.orbits.shape[1])
         return torch.cat([self.edges.to(noise.device)[row], drawn.gather(-1, orbits)], -1)
 
 
@@ -77,13 +79,29 @@ def labelled_graphs(interior: int, max_edges: int, operations: int) -> LabelledG
     vertices = range(interior + 2)
     parts = [_with(used, vertices, max_edges, operations) for used in range(interior + 1)]
     edges, orbits, weights = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return LabelledGraphs(edges, orbits, weights.cumsum(0))
+    return LabelledGraphs(edges, orbits, weights.cumsum(0), operations)
 
 
 def _with(used: int, vertices: range, max_edges: int, operations: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of the graphs with exactly ``used`` interior vertices on a path, wherever those stand; weights last."""
+    pairs, everywhere = list(combinations(range(used + 2), 2)), list(combinations(vertices, 2))
+    bits, cycles, weights = _symmetries(used, pairs, max_edges, operations)
+    placements = list(combinations(vertices[1:-1], used))
+    edges = torch.zeros(len(placements), len(bits), len(everywhere), dtype=torch.int64)
+    orbits = torch.arange(len(vertices) - 2).expand(len(placements), len(bits), -1).clone()
+    for i, chosen in enumerate(placements):
+        place = (0, *chosen, vertices[-1])
+        edges[i, :, [everywhere.index((place[source], place[target])) for source, target in pairs]] = bits
+        inside = torch.tensor(chosen, dtype=torch.int64) - 1
+        orbits[i, :, inside] = inside[cycles]
+    return edges.flatten(0, 1), orbits.flatten(0, 1), (weights / len(placements)).repeat(len(placements))
+
+
+def _symmetries(
+    used: int, pairs: list[tuple[int, int]], max_edges: int, operations: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Graphs of ``used`` interior vertices and their symmetries: edges ``(P, E)``, cycles ``(P, used)``, weights ``(P,)``."""
     last = used + 1
-    pairs = list(combinations(range(last + 1), 2))
     graphs = torch.arange(2 ** len(pairs))
     bits = graphs[:, None] >> torch.arange(len(pairs)) & 1
     kept = bits.sum(1) <= max_edges
@@ -93,40 +111,27 @@ def _with(used: int, vertices: range, max_edges: int, operations: int) -> tuple[
                 kept &= bits[:, [pair[side] == vertex for pair in pairs]].any(1)
     graphs, bits = graphs[kept], bits[kept]
     orders = torch.zeros(len(graphs), dtype=torch.int64)
-    found = []
-    for order in permutations(range(1, last)):
-        place = (0, *order, last)
-        backwards = sum(1 << i for i, (source, target) in enumerate(pairs) if place[source] > place[target])
+    row, cycles = [], []
+    for order in permutations(range(used)):
+        place = (0, *(member + 1 for member in order), last)
+        moved = [(place[source], place[target]) for source, target in pairs]
+        backwards = sum(1 << i for i, (source, target) in enumerate(moved) if source > target)
         possible = graphs & backwards == 0
         orders += possible
-        moved = [pairs.index(tuple(sorted((place[source], place[target])))) for source, target in pairs]  # type: ignore[arg-type]
-        same = possible & ((bits << torch.tensor(moved)).sum(1) == graphs)
-        found += [(row, _cycles(order)) for row in same.nonzero().flatten().tolist()]
-    row = torch.tensor([row for row, _ in found])
-    cycles = torch.tensor([len(set(cycle)) for _, cycle in found])
-    weights = operations ** cycles.double() / orders[row]
-    parts = []
-    everywhere = list(combinations(vertices, 2))
-    placements = list(combinations(vertices[1:-1], used))
-    for chosen in placements:
-        place = (0, *chosen, vertices[-1])
-        edges = torch.zeros(len(row), len(everywhere), dtype=torch.int64)
-        edges[:, [everywhere.index((place[source], place[target])) for source, target in pairs]] = bits[row]
-        orbits = torch.arange(len(vertices) - 2).expand(len(row), -1).clone()
-        orbits[:, [vertex - 1 for vertex in chosen]] = torch.tensor(
-            [[chosen[member] - 1 for member in cycle] for _, cycle in found], dtype=torch.int64
-        ).view(len(row), used)
-        parts.append((edges, orbits, weights / len(placements)))
-    edges, orbits, weights = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    return edges, orbits, weights
+        target = torch.tensor([pairs.index((min(pair), max(pair))) for pair in moved])
+        row.append((possible & ((bits << target).sum(1) == graphs)).nonzero().flatten())
+        cycles.append(torch.tensor(cycle_members(order), dtype=torch.int64).expand(len(row[-1]), -1))
+    rows, members = torch.cat(row), torch.cat(cycles)
+    number = (members == torch.arange(used)).sum(1)
+    return bits[rows], members, operations ** number.double() / orders[rows]
 
 
-def _cycles(order: tuple[int, ...]) -> tuple[int, ...]:
-    """Smallest member of the cycle of each of ``0 .. k - 1``, where ``i`` goes to ``order[i] - 1``."""
-    smallest = list(range(len(order)))
-    for start in range(len(order)):
-        here = order[start] - 1
+def cycle_members(mapping: Sequence[int]) -> list[int]:
+    """Smallest member of the cycle of each element of a permutation of ``0 .. k - 1``."""
+    smallest = list(range(len(mapping)))
+    for start in range(len(mapping)):
+        here = mapping[start]
         while here != start:
             smallest[here] = min(smallest[here], start)
-            here = order[here] - 1
-    return tuple(smallest)
+            here = mapping[here]
+    return smallest

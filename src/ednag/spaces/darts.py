@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ednag.population import Noise
 from ednag.spaces.base import SearchSpace, quoted
+from ednag.spaces.classes import cycle_members
 from ednag.spaces.darts_network import OPERATIONS, Cell, DARTSNetwork
 
 NODES = 4
@@ -211,7 +212,7 @@ def _symmetries() -> _Symmetries:
         for target, mapping in found:
             if target == number:
                 inputs.append(genes)
-                orbits.append(_orbits(mapping))
+                orbits.append(cycle_members(mapping))
                 weights.append(len(OPERATIONS) ** len(set(orbits[-1])) / len(found))
     return _Symmetries(
         torch.tensor(graphs),
@@ -234,17 +235,6 @@ def _reorder(genes: Sequence[int], order: Sequence[int]) -> tuple[int, list[int]
         number = number * len(PAIRS[i]) + PAIRS[i].index((a, b))
         mapping += [first, second]
     return number, mapping
-
-
-def _orbits(mapping: Sequence[int]) -> list[int]:
-    """Smallest member of the cycle of each element of a permutation."""
-    smallest = list(range(len(mapping)))
-    for start in range(len(mapping)):
-        here = mapping[start]
-        while here != start:
-            smallest[here] = min(smallest[here], start)
-            here = mapping[here]
-    return smallest
 
 
 def _cell(codes: Sequence[int]) -> Cell:

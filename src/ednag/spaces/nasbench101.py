@@ -67,7 +67,7 @@ class NASBench101(SearchSpace):
 
     def random(self, noise: Noise, n: int) -> Tensor:
         """Draw cells uniformly over the 423,624 distinct ones, ``(R, n, 26)``; see :class:`LabelledGraphs`."""
-        return labelled_graphs(_INTERIOR, MAX_EDGES, len(OPERATIONS)).draw(noise, n, len(OPERATIONS))
+        return labelled_graphs(_INTERIOR, MAX_EDGES, len(OPERATIONS)).draw(noise, n)
 
     def identity(self, genes: Tensor) -> Tensor:
         """First 63 bits of the benchmark's graph hash of the pruned cell; 0 if it does not connect input to output.

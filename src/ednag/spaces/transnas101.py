@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.population import Noise
-from ednag.spaces.base import Layout, SearchSpace, quoted
+from ednag.spaces.base import Layout, SearchSpace, gene_strings, quoted
 from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import ReLUConvBN
 from ednag.spaces.nasbench201 import EDGES
@@ -312,7 +312,7 @@ def _paths() -> Tensor:
 def _skeletons() -> Tensor:
     """Genes of every macro skeleton in the order of codes, int64 ``(3256, 6)``."""
     space = TransNAS101Macro()
-    genes = torch.cartesian_prod(*(torch.arange(n) for n in space.cardinalities))
+    genes = gene_strings(space.cardinalities)
     return genes[space.valid(genes)]
 
 
