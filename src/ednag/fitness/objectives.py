@@ -57,7 +57,9 @@ class Limits:
         if self.max_latency_ms is not None and costs.latency_ms is None:
             raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device")
         pairs = ((getattr(costs, LIMITED[name]), limit) for name, limit in vars(self).items())
-        excess: float = sum(max(0.0, cost / limit - 1) for cost, limit in pairs if cost is not None and limit is not None)
+        excess: float = sum(
+            max(0.0, cost / limit - 1) for cost, limit in pairs if cost is not None and limit is not None
+        )
         return excess
 
 
