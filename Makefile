@@ -34,10 +34,10 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; needs EDNAG_SHARED)
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in experiments/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 tables: setup ## samplers on the benchmark tables beside the published rows, in docs/results.md (hours; goes on after a kill)
-	$(BIN)/python benchmarks/tables.py --runs 1000
+	$(BIN)/python experiments/tables.py --runs 1000
 
 clean: ## remove everything that is made
 	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

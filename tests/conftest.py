@@ -1,6 +1,8 @@
 """Fixtures that every test room shares."""
 
 import os
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 import torch
 
 SHARED = Path(os.environ.get("EDNAG_SHARED", Path(__file__).parents[2] / "shared"))
+
+CLASSES = ("airplane", "automobile", "bird")
 
 
 def pytest_configure() -> None:
@@ -40,3 +44,23 @@ def nasbench201() -> dict[str, np.ndarray]:
     """The benchmark's arrays."""
     with np.load(shared_file("benchmarks/nasbench201.npz"), allow_pickle=False) as table:
         return dict(table)
+
+
+@pytest.fixture(scope="session")
+def photographs(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 CIFAR-10 files of each of three classes, ``<class>/*.jpg``."""
+    folder = tmp_path_factory.mktemp("photographs")
+    left = dict.fromkeys(CLASSES, 30)
+    with tarfile.open(shared("images/cifar10-jpeg.tar.xz")) as archive:
+        for member in archive:
+            parts = Path(member.name).parts
+            if member.isfile() and left.get(parts[1], 0):
+                left[parts[1]] -= 1
+                source = archive.extractfile(member)
+                assert source is not None
+                place = folder / parts[1] / parts[2]
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(source.read())
+            if not any(left.values()):
+                return folder
+    raise AssertionError(f"the archive lacks files: {left}")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ednag.fitness.cost import count_costs
-from ednag.report import Report
+from ednag.costs.counting import count_costs
+from ednag.generation.report import Report
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    from ednag.cli import main as run
+    from ednag.cli.main import main as run
 
     sys.exit(run())
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from tests.reference.diffusion_steps import piecewise
 
+from ednag.core.archive import INFEASIBLE
 from ednag.diffusion.mappings import Energy, Identity, Mapping, PiecewiseLinear, Power, Rank
-from ednag.population import INFEASIBLE
 
 FITNESS = torch.tensor([[70.0, 94.0, 91.5, 94.0]], dtype=torch.float64)
 

@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
+from ednag.core.archive import INFEASIBLE
 from ednag.evolution.correctors import Corrector, roulette_keys, squash
-from ednag.population import INFEASIBLE
 
 
 def members(seed: int, m: int = 20, d: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

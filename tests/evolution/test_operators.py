@@ -5,14 +5,7 @@ import pytest
 import torch
 from tests.reference import categorical_steps as reference
 
-from ednag.evolution.operators import (
-    PolynomialMutation,
-    average_rank,
-    min_max,
-    mutate_genes,
-    mutate_some,
-    roulette,
-)
+from ednag.evolution.operators import PolynomialMutation, average_rank, min_max, mutate_genes, mutate_some, roulette
 
 
 def plain_step(u: float, index: float) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ednag.evolution.pareto import best_upto, expected_gain, gap_to_front, non_dominated
-from ednag.metrics import hypervolume
+from ednag.generation.metrics import hypervolume
 
 
 def points(seed: int, batch: int = 4, m: int = 30, levels: int = 9) -> tuple[Tensor, Tensor, Tensor]:

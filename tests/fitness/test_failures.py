@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ednag.fitness import Fitness, Limits
+from ednag.costs.model import Limits
+from ednag.fitness import Fitness
 from ednag.fitness.base import FAILURES
-from ednag.generation import Generation
+from ednag.generation.run import Generation
 from ednag.samplers import ArchiveDiffusion, LocalSearch, RandomSearch, RegularisedEvolution, Sampler
 from ednag.spaces import NASBench201, SearchSpace
 

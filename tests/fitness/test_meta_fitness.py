@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from ednag.data.sampling import class_images
 from ednag.fitness import MetaFitness, meta
-from ednag.fitness.meta import cache_folder, class_images
+from ednag.fitness.meta import cache_folder
 from ednag.predictor import extractors
 from ednag.predictor.extractors import FeatureExtractor
-from ednag.predictor.module import MetaPredictor
+from ednag.predictor.meta_predictor import MetaPredictor
 from ednag.predictor.saving import save_predictor
 from ednag.spaces import NASBench201, TransNAS101Micro
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from ednag.fitness.networks import build_network
+from ednag.data.datasets import Digits
+from ednag.data.sampling import Images
 from ednag.fitness.training import Budget, TrainingFitness, batches, fit, relative_rate
 from ednag.fitness.zero_cost import ZeroCostFitness
-from ednag.predictor.tasks import Images
-from ednag.retraining.datasets import Digits
 from ednag.spaces import NASBench201, TransNAS101Micro
+from ednag.spaces.building import build_network
 
 CONVOLUTIONS = [3, 0, 1, 0, 0, 3]
 SKIPS = [1, 1, 1, 1, 1, 1]

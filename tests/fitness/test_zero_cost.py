@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from ednag.core.storage import load_state, save_state
+from ednag.data.sampling import image_batch
 from ednag.fitness import zero_cost
-from ednag.fitness.networks import architecture_seed, image_batch, representative
 from ednag.fitness.proxies import PROXIES, measure
 from ednag.fitness.zero_cost import ZeroCostFitness, rank_among
 from ednag.spaces import NASBench201
-from ednag.storage import load_state, save_state
+from ednag.spaces.building import architecture_seed, representative
 
 SPACE = NASBench201()
 SMALL = {"channels": 4, "cells": 1}

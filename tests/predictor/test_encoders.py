@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.predictor.encoders import ENCODERS, ArchitectureEncoder, DiGCNEncoder, GRUEncoder, SetEncoder
 from ednag.predictor.graphs import graph_shape, line_graph, operation_graph
 from ednag.spaces import DARTS, MobileNetV3, NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro

@@ -8,13 +8,14 @@ import pytest
 import torch
 from scipy import stats
 
-from ednag.cli import main
-from ednag.predictor.data import MetaData, read_rows
+from ednag.cli.main import main
 from ednag.predictor.losses import FLOOR, bootstrap_weights, ranking_loss, standardise
-from ednag.predictor.module import MetaPredictor, find_space, load_predictor
+from ednag.predictor.meta_data import MetaData, read_rows
+from ednag.predictor.meta_predictor import MetaPredictor, load_predictor
 from ednag.predictor.saving import CONFIG, WEIGHTS, save_predictor
 from ednag.predictor.scores import task_scores
-from ednag.presets import CONFIGS
+from ednag.samplers.presets import CONFIGS
+from ednag.spaces.base import find_space
 
 from .synthetic import SOURCES, write_meta_data
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ednag.catalogue import Presence, list_data, locate, presence
-from ednag.cli import main
-from ednag.predictor.data import MetaData
+from ednag.benchmarks.locate import Presence, list_data, locate, presence
+from ednag.cli.main import main
+from ednag.predictor.meta_data import MetaData
+from ednag.predictor.meta_predictor import MetaPredictor
 from ednag.predictor.metad2a import FEATURES, ROWS, TASKS, import_metad2a
-from ednag.predictor.module import MetaPredictor
 from ednag.predictor.tasks import read_tasks
 from ednag.spaces import NASBench201
 

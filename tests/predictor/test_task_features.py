@@ -10,23 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ednag.retraining.arrays  # noqa: F401 (the configuration names its classes)
+import ednag.data.arrays  # noqa: F401 (the configuration names its classes)
+from ednag.data.datasets import Digits
+from ednag.data.sampling import Images, open_pool
 from ednag.predictor import extractors
-from ednag.predictor.data import MetaData
 from ednag.predictor.extractors import FeatureExtractor
 from ednag.predictor.features import features_path, load_features
+from ednag.predictor.meta_data import MetaData
 from ednag.predictor.task_features import TaskFeatures, read_sources, repeated
-from ednag.predictor.tasks import (
-    Images,
-    MissingImagesError,
-    TaskDefinition,
-    draw,
-    open_pool,
-    read_tasks,
-    sample_tasks,
-    write_tasks,
-)
-from ednag.retraining.datasets import Digits
+from ednag.predictor.tasks import MissingImagesError, TaskDefinition, draw, read_tasks, sample_tasks, write_tasks
 
 LIMITS = {"train": 300, "val": 100, "test": 100}
 

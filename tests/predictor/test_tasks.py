@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from ednag.predictor.tasks import Images, Pool, TaskDefinition, draw, open_pool, read_tasks, sample_tasks, write_tasks
-from ednag.retraining.datasets import Digits
+from ednag.data.datasets import Digits
+from ednag.data.sampling import Images, Pool, open_pool
+from ednag.predictor.tasks import TaskDefinition, draw, read_tasks, sample_tasks, write_tasks
 
 LIMITS = {"train": 40, "val": 20, "test": 20}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ednag.data.datasets import Digits
 from ednag.retraining import export as module
-from ednag.retraining.datasets import Digits
 from ednag.retraining.export import export, load
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ednag.fitness.cost import count_costs
-from ednag.report import Candidate, Report
-from ednag.retraining.datasets import Digits, ImageFolder
+from ednag.costs.counting import count_costs
+from ednag.data.datasets import Digits, ImageFolder
+from ednag.generation.report import Candidate, Report
 from ednag.retraining.export import load
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
@@ -100,7 +100,7 @@ KILLED = """
     import torch
 
     torch.set_num_threads(1)
-    from ednag.report import Report
+    from ednag.generation.report import Report
     from ednag.retraining.datasets import Digits
     from ednag.retraining.job import retrain
     from ednag.retraining.module import Recipe

@@ -9,13 +9,13 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from ednag.cli import main
-from ednag.presets import CONFIGS
-from ednag.report import Candidate, Report
-from ednag.retraining.datasets import Digits
+from ednag.cli.main import main
+from ednag.data.datasets import Digits
+from ednag.generation.report import Candidate, Report
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.supernet import SupernetWeights
+from ednag.samplers.presets import CONFIGS
 from ednag.spaces import NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 
 CASES = {

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from ednag.report import Candidate, Report
-from ednag.retraining.datasets import ImageFolder
+from ednag.core.storage import save_state
+from ednag.data.datasets import ImageFolder
+from ednag.engine.trainer import Trainer
+from ednag.generation.report import Candidate, Report
 from ednag.retraining.module import ImageClassifier, Recipe
 from ednag.retraining.supernet import Supernet, SupernetWeights, recalibrate
 from ednag.spaces import NASBench201
 from ednag.spaces.mobilenetv3 import MobileNetV3
-from ednag.storage import save_state
-from ednag.trainer import Trainer
 
 SPACE = MobileNetV3()
 CLASSES = 11

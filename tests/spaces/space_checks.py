@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces import SearchSpace
 
 

@@ -4,16 +4,8 @@ import time
 
 import pytest
 
-from ednag.population import Noise
-from ednag.spaces import (
-    DARTS,
-    MobileNetV3,
-    NASBench101,
-    NASBench201,
-    SearchSpace,
-    TransNAS101Macro,
-    TransNAS101Micro,
-)
+from ednag.core.noise import Noise
+from ednag.spaces import DARTS, MobileNetV3, NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 
 EXPECTED = {
     NASBench201(): r"not a NAS-Bench-201 cell: .*Expected \|op~0\|\+\|op~0\|op~1\|",

@@ -7,13 +7,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
+from ednag.samplers.surrogate import GaussianProcess, rank_target
 from ednag.spaces.darts import CELL, CHOICES, DARTS, PAIRS, _symmetries, cell_classes, smallest_code
-from ednag.spaces.darts_network import (
-    OPERATIONS,
-    Cell,
-)
-from ednag.surrogate import GaussianProcess, rank_target
+from ednag.spaces.darts_network import OPERATIONS, Cell
 from tests.spaces.space_checks import SpaceChecks
 
 SPACE = DARTS()

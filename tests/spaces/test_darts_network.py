@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ednag.fitness.cost import count_costs
+from ednag.costs.counting import count_costs
 from ednag.spaces.darts import DARTS
 from ednag.spaces.darts_network import (
     AuxiliaryHead,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ednag.fitness.cost import count_costs
-from ednag.population import Noise
+from ednag.core.noise import Noise
+from ednag.costs.counting import count_costs
 from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
 from ednag.spaces.mobilenetv3_network import InvertedResidual, Layer, round_channels
 from tests.spaces.space_checks import SpaceChecks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.classes import labelled_graphs
 from ednag.spaces.nasbench101 import EDGES, MAX_EDGES, OPERATIONS, NASBench101, cell_genes, graph_hash, prune
 from ednag.spaces.nasbench101_network import Cell, vertex_channels

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
 from tests.spaces.space_checks import SpaceChecks

@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import nn
 
-from ednag.fitness.cost import count_costs
-from ednag.population import Noise
+from ednag.core.noise import Noise
+from ednag.costs.counting import count_costs
 from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro, isomorphism_classes
 from ednag.spaces.transnas101_networks import BasicBlock, Cell, FactorizedReduction
 from tests.spaces.space_checks import SpaceChecks

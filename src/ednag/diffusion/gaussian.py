@@ -9,7 +9,7 @@ import math
 
 from torch import Tensor
 
-from ednag.population import squared_distance
+from ednag.core.archive import squared_distance
 
 
 def clean_estimate(x: Tensor, members: Tensor, log_g: Tensor, alpha: float) -> Tensor:

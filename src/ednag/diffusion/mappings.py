@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ednag.population import feasible
+from ednag.core.archive import feasible
 
 
 class Mapping(ABC):

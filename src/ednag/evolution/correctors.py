@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ednag.core.archive import feasible, first_occurrence, squared_distance
 from ednag.evolution.operators import min_max
-from ednag.population import feasible, first_occurrence, squared_distance
 
 
 class Corrector:

@@ -85,7 +85,7 @@ def average_rank(fitness: Tensor, member: Tensor) -> Tensor:
 
     Args:
         fitness: float64 ``(*B, M)``. Invalid or failed members (``-inf``) tie for the last places, those that violate a
-            constraint come before them in their own order (see :mod:`ednag.population`).
+            constraint come before them in their own order (see :mod:`ednag.core.archive`).
         member: which entries count, bool ``(*B, M)``.
 
     Returns:

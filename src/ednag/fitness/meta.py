@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from ednag.data.sampling import ShownImages, class_images
 from ednag.fitness.base import Fitness
-from ednag.pixels import fit_square, to_bytes
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.features import MOST, class_features, features_path, load_features, save_features
-from ednag.predictor.module import MetaPredictor, load_predictor
+from ednag.predictor.meta_predictor import MetaPredictor, load_predictor
 from ednag.spaces import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -146,93 +145,7 @@ class MetaFitness(Fitness):
         return features.half().float()  # as the cache gives them
 
 
-class ShownImages(NamedTuple):
-    """Images that stand for a data set.
-
-    Attributes:
-        pixels: uint8 ``(n, C, S, S)``.
-        labels: int64 ``(n,)``, ``0 .. K - 1``.
-        names: of the classes.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    names: list[str]
-
-    def digest(self) -> str:
-        """Sha256 of pixels and labels."""
-        content = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
-        for part in (self.pixels, self.labels):
-            content.update(part.contiguous().numpy().tobytes())
-        return content.hexdigest()
-
-
-def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) -> ShownImages:
-    """Take some training images of each class, reduced to one size: the first that the training loader yields.
-
-    A module that has ``class_samples(per_class)``, such as :class:`~ednag.retraining.datasets.ImageFolder`, is asked for
-    them instead, so that no other image is read. The loader may shuffle: the global random state is seeded while it runs and restored afterwards, so that the same
-    module gives the same images each time.
-
-    Args:
-        data: yields pairs of images, ``(B, C, H, W)`` of 8 or 16 bits or floats, and labels. Floats are scaled so that
-            they span the range of 8 bits.
-        per_class: most images of a class.
-        image_size: side that images are scaled and cut to.
-
-    Raises:
-        ValueError: if there are no images, or batches are not pairs.
-    """
-    found: list[tuple[Tensor, Tensor]] = []
-    count: dict[int, int] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        data.prepare_data()
-        for batch in _batches(data, per_class):
-            if not isinstance(batch, tuple | list) or len(batch) != 2 or not hasattr(batch[0], "ndim"):
-                raise ValueError(f"{type(data).__name__} must yield (images, labels); it yields other batches")
-            kept = _first_of_each(batch[1], count, per_class)
-            found.append((_reduced(batch[0][kept], image_size), batch[1][kept]))
-            wanted = getattr(data, "num_classes", None)
-            if isinstance(wanted, int) and len(count) >= wanted and min(count.values()) >= per_class:
-                break
-    if not count:
-        raise ValueError(f"{type(data).__name__} has no training images")
-    kinds, labels = torch.cat([some for _, some in found]).long().cpu().unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    names = list(getattr(data, "class_names", [])) or [str(kind) for kind in range(int(kinds.max()) + 1)]
-    pixels = torch.cat([some for some, _ in found]).cpu()
-    pixels = to_bytes(pixels, float(pixels.amin()), float(pixels.amax()))
-    return ShownImages(pixels, labels, [names[kind] for kind in kinds.tolist()])
-
-
 def cache_folder() -> Path:
     """Where image features are kept: ``$EDNAG_CACHE``, else ``ednag`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get("EDNAG_CACHE") or Path(base) / "ednag") / "features"
-
-
-def _batches(data: pl.LightningDataModule, per_class: int) -> Iterable[Any]:
-    """Batches that hold the images wanted: one of nothing else, where the module can choose, or the training loader's."""
-    if callable(choose := getattr(data, "class_samples", None)):
-        return [choose(per_class)]
-    data.setup("fit")
-    loader: Iterable[Any] = data.train_dataloader()
-    return loader
-
-
-def _first_of_each(labels: Tensor, count: dict[int, int], per_class: int) -> Tensor:
-    """Places of the images whose class still lacks some; ``count`` is brought up to date."""
-    places = []
-    for place, label in enumerate(labels.tolist()):
-        count[label] = count.get(label, 0) + 1
-        if count[label] <= per_class:
-            places.append(place)
-    return torch.tensor(places, dtype=torch.int64, device=labels.device)
-
-
-def _reduced(images: Tensor, size: int) -> Tensor:
-    """Scale the shorter side to ``size`` and keep the centre; integers of more than 8 bits become floats first."""
-    if not images.is_floating_point() and images.dtype != torch.uint8:
-        images = images.float() / 257 if images.numel() and images.max() > 255 else images.float()
-        images = images.round().clamp(0, 255).to(torch.uint8)
-    return fit_square(images, size)

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from ednag.fitness.cost import count_costs
+from ednag.costs.counting import count_costs
 
 GRADIENT_PROXIES = ("snip", "grad_norm", "zico")
 """Proxies that share one forward and backward pass over the images."""

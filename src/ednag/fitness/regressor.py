@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from ednag.catalogue import sha256
+from ednag.benchmarks.locate import sha256
 from ednag.fitness.base import Fitness
-from ednag.predictor.regressor import MEASURE, describe_space, load_regressor
+from ednag.predictor.accuracy_regressor import MEASURE, describe_space, load_regressor
 from ednag.spaces import SearchSpace
 
 
@@ -22,7 +22,7 @@ class RegressorFitness(Fitness):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, or no checkpoint of an :class:`ednag.predictor.regressor.AccuracyRegressor`.
+        ValueError: if it is damaged, or no checkpoint of an :class:`ednag.predictor.accuracy_regressor.AccuracyRegressor`.
     """
 
     def __init__(self, checkpoint: Path) -> None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ednag.data.sampling import Images, open_pool
 from ednag.fitness.base import Fitness
-from ednag.fitness.networks import architecture_seed, build_network, check_options, representative
-from ednag.predictor.tasks import Images, TaskDefinition, TaskImages, draw, open_pool
+from ednag.predictor.tasks import TaskDefinition, TaskImages, draw
 from ednag.spaces import SearchSpace
+from ednag.spaces.building import architecture_seed, build_network, check_options, representative
 from ednag.spaces.memory_format import fast_layout
 
 

@@ -11,11 +11,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from ednag.core.noise import Noise
+from ednag.data.sampling import image_batch
 from ednag.fitness.base import Fitness
-from ednag.fitness.networks import architecture_seed, build_network, check_options, image_batch, representative
 from ednag.fitness.proxies import DATA_PROXIES, PROXIES, measure
-from ednag.population import Noise
 from ednag.spaces import SearchSpace
+from ednag.spaces.building import architecture_seed, build_network, check_options, representative
 from ednag.spaces.memory_format import fast_layout
 
 log = logging.getLogger(__name__)

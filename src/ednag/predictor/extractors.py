@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ednag.storage import load_state
+from ednag.core.storage import load_state
 
 
 class FeatureExtractor(ABC):

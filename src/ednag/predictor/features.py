@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ednag.storage import atomic_write
+from ednag.core.storage import atomic_write
 
 if TYPE_CHECKING:
     from ednag.predictor.extractors import FeatureExtractor

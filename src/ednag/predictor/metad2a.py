@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ednag.core.storage import atomic_write
 from ednag.predictor.features import CORESET, features_path, k_centre, save_features
 from ednag.predictor.tasks import TaskDefinition, write_tasks
 from ednag.spaces import NASBench201
-from ednag.storage import atomic_write
 
 log = logging.getLogger(__name__)
 

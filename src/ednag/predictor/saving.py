@@ -13,18 +13,18 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ednag.__about__ import __version__
-from ednag.storage import atomic_write, write_json
+from ednag.core.shipped import shipped
+from ednag.core.storage import atomic_write, write_json
 
 if TYPE_CHECKING:
-    from ednag.predictor.module import MetaPredictor
+    from ednag.predictor.meta_predictor import MetaPredictor
 
 FORMAT = 1
 """Version of the layout of a predictor's folder."""
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
-_INSTALLED = Path(__file__).parents[1] / "predictors"
-PREDICTORS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[3] / "predictors"
+PREDICTORS = shipped("predictors")
 """Shipped predictors, a folder for each search space: inside the installed package, or in the checkout."""
 
 
@@ -34,7 +34,7 @@ class SavedPredictor:
 
     Attributes:
         folder: the folder.
-        options: constructor arguments of :class:`~ednag.predictor.module.MetaPredictor`.
+        options: constructor arguments of :class:`~ednag.predictor.meta_predictor.MetaPredictor`.
         weights: its parameters and statistics.
     """
 
@@ -64,7 +64,7 @@ def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
 
 
 def read_predictor(folder: Path | str) -> SavedPredictor:
-    """Read what :func:`save_predictor` wrote; see :func:`ednag.predictor.module.load_predictor`."""
+    """Read what :func:`save_predictor` wrote; see :func:`ednag.predictor.meta_predictor.load_predictor`."""
     folder = find_predictor(folder)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def read_predictor(folder: Path | str) -> SavedPredictor:
 
 
 def find_predictor(name: Path | str) -> Path:
-    """Find a predictor's folder; see :func:`ednag.predictor.module.load_predictor`.
+    """Find a predictor's folder; see :func:`ednag.predictor.meta_predictor.load_predictor`.
 
     Raises:
         FileNotFoundError: if there is none, naming those that ship.

@@ -11,13 +11,14 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
+from ednag.data.sampling import Images, Pool, open_pool
 from ednag.predictor.extractors import FeatureExtractor, find_extractor
 from ednag.predictor.features import CORESET, MOST, class_features
-from ednag.predictor.tasks import Images, MissingImagesError, Pool, TaskDefinition, draw, open_pool
+from ednag.predictor.tasks import MissingImagesError, TaskDefinition, draw
 
 
 class TaskFeatures:
-    """Draw a task's images again and describe them, for :class:`~ednag.predictor.data.MetaData`.
+    """Draw a task's images again and describe them, for :class:`~ednag.predictor.meta_data.MetaData`.
 
     Args:
         sources: data modules by the names that the tasks give; see :func:`read_sources`.

@@ -7,31 +7,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from ednag.pixels import fit_square, to_bytes
-from ednag.storage import write_json
+from ednag.core.storage import write_json
+from ednag.data.sampling import Images, Pool
 
 
 class MissingImagesError(ValueError):
     """The images that a task was made of are not on this machine: there are none, or other ones."""
-
-
-class Images(NamedTuple):
-    """Images and their labels.
-
-    Attributes:
-        pixels: uint8 ``(n, 3, S, S)``.
-        labels: int64 ``(n,)``.
-    """
-
-    pixels: Tensor
-    labels: Tensor
 
 
 class TaskImages(NamedTuple):
@@ -40,18 +27,6 @@ class TaskImages(NamedTuple):
     train: Images
     val: Images
     test: Images
-
-
-class Pool(NamedTuple):
-    """All images of a source: those to train and validate on, and those to test on."""
-
-    train: Images
-    test: Images
-
-    @property
-    def num_classes(self) -> int:
-        """Number of labels."""
-        return int(self.train.labels.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -81,46 +56,6 @@ class TaskDefinition:
     images: Mapping[str, int]
     drawn: Mapping[str, int] = field(default_factory=dict)
     sha256: str = ""
-
-
-def open_pool(data: pl.LightningDataModule, image_size: int) -> Pool:
-    """Read all images of a data module.
-
-    Args:
-        data: any that yields ``(images, labels)`` from its train, validation and test loaders, where images are uint8, or
-            floats (which are scaled so that the training images span the range of 8 bits). An
-            :class:`~ednag.retraining.data.ImageDataModule` serves unaugmented ones here.
-        image_size: side that images are scaled and cut to.
-
-    Returns:
-        grey images with three equal channels.
-
-    Raises:
-        ValueError: if there are fewer than two classes, or images are not of one or three channels.
-    """
-    with torch.random.fork_rng(devices=[]):  # a loader that shuffles draws from the global state
-        torch.default_generator.manual_seed(0)
-        data.prepare_data()
-        data.setup("fit")
-        parts = [_read(loader, image_size) for loader in (data.train_dataloader(), data.val_dataloader())]
-        data.setup("test")
-        parts.append(_read(data.test_dataloader(), image_size))
-    low, high = float(parts[0].pixels.amin()), float(parts[0].pixels.amax())
-    train, val, test = [part._replace(pixels=to_bytes(part.pixels, low, high)) for part in parts]
-    if len(set(train.labels.tolist())) < 2:
-        raise ValueError(f"{type(data).__name__} has one class only; a task needs two or more")
-    return Pool(Images(torch.cat([train.pixels, val.pixels]), torch.cat([train.labels, val.labels])), test)
-
-
-def _read(loader: Any, image_size: int) -> Images:
-    """Collect what a loader yields, as it comes, but for size and channels."""
-    pixels, labels = [], []
-    for some, targets in loader:
-        if some.shape[1] not in (1, 3):
-            raise ValueError(f"images of a task have 1 or 3 channels, got {some.shape[1]}")
-        pixels.append(fit_square(some, image_size).expand(-1, 3, -1, -1))
-        labels.append(targets)
-    return Images(torch.cat(pixels).contiguous(), torch.cat(labels).long())
 
 
 def draw(pool: Pool, task: TaskDefinition) -> tuple[TaskDefinition, TaskImages]:

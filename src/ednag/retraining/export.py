@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
-from ednag.report import Report
-from ednag.storage import atomic_write, write_json
+from ednag.core.storage import atomic_write, write_json
+from ednag.generation.report import Report
 
 ARCHITECTURE = "architecture.json"
 """What the network is: space, genes, options, images."""

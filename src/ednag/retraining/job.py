@@ -16,16 +16,16 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from ednag.fitness.cost import Costs, count_costs
-from ednag.report import Candidate, Report
-from ednag.retraining.data import ImageDataModule
+from ednag.core.storage import atomic_write, load_state, write_json
+from ednag.costs.counting import Costs, count_costs
+from ednag.data.describe import ImageTask, describe_data
+from ednag.data.module import ImageDataModule
+from ednag.generation.report import Candidate, Report
 from ednag.retraining.export import ARCHITECTURE, WEIGHTS
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
 from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
 from ednag.retraining.results import METRICS, Result, Summary, read_result
-from ednag.retraining.task import ImageTask, describe_data
 from ednag.spaces import SearchSpace
-from ednag.storage import atomic_write, load_state, write_json
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def retrain(
     Args:
         report: result of ``ednag generate``.
         space: what the genes mean; the report's own.
-        data: images; see :func:`ednag.retraining.task.describe_data` for what a module of your own must offer.
+        data: images; see :func:`ednag.data.describe.describe_data` for what a module of your own must offer.
         recipe: how to train.
         run_dir: folder of this run; made where it is missing.
         make_trainer: makes the Trainer of one architecture; :func:`default_trainer` where it is ``None``.

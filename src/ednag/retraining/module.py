@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-from ednag.retraining.images import Batch
+from ednag.data.files import Batch
 from ednag.spaces.memory_format import fast_layout
 
 CHECK_EVERY = 50

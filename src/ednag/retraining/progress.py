@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from ednag.retraining.data import epoch_seed
+from ednag.data.module import epoch_seed
 
 LAST = "last.ckpt"
 """The checkpoint of the last finished epoch."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ednag.storage import write_csv, write_json
+from ednag.core.storage import write_csv, write_json
 
 METRICS = "metrics.json"
 """Result of one architecture; its presence means that the architecture is done."""

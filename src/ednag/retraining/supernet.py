@@ -19,10 +19,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from ednag.catalogue import sha256
+from ednag.benchmarks.locate import sha256
+from ednag.core.storage import load_state
 from ednag.spaces.mobilenetv3 import PLACES, STAGES, MobileNetV3
 from ednag.spaces.mobilenetv3_network import STEM_CHANNELS, WIDTHS, MobileNetV3Network, round_channels
-from ednag.storage import load_state
 
 log = logging.getLogger(__name__)
 

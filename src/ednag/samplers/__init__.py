@@ -4,14 +4,14 @@ from ednag.diffusion.mappings import Energy, Identity, Mapping, PiecewiseLinear,
 from ednag.diffusion.schedules import DDPM, Cosine, Linear, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
-from ednag.samplers.adapters import Nevergrad, OptunaTPE, PymooGA
+from ednag.samplers.archive_diffusion import ArchiveDiffusion
 from ednag.samplers.bananas import Bananas
 from ednag.samplers.base import FitnessFunction, Sampler, State
 from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
-from ednag.samplers.categorical import ArchiveDiffusion
-from ednag.samplers.gaussian import EvolutionaryDiffusion
-from ednag.samplers.pareto import ParetoDiffusion
-from ednag.surrogate import GaussianProcess
+from ednag.samplers.evolutionary_diffusion import EvolutionaryDiffusion
+from ednag.samplers.libraries import Nevergrad, OptunaTPE, PymooGA
+from ednag.samplers.pareto_diffusion import ParetoDiffusion
+from ednag.samplers.surrogate import GaussianProcess
 
 __all__ = [
     "DDPM",

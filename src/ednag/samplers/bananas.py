@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ednag.core.archive import feasible
 from ednag.evolution.operators import mutate_some
-from ednag.population import feasible
 from ednag.samplers.base import Sampler, State
 
 

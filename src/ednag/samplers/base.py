@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from ednag.population import Archive, Noise
+from ednag.core.archive import Archive
+from ednag.core.noise import Noise
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import gene_strings
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 
 
 def quoted(text: str) -> str:
@@ -76,7 +77,7 @@ class SearchSpace(ABC):
     """A finite set of architectures, written as ``L`` integer genes.
 
     A subclass sets :attr:`name` and :attr:`cardinalities` and implements :meth:`identity`, :meth:`describe`,
-    :meth:`parse` and :meth:`build`. See :mod:`ednag.population` for the legend of shapes.
+    :meth:`parse` and :meth:`build`. See :mod:`ednag.core.archive` for the legend of shapes.
     """
 
     name: str
@@ -221,3 +222,22 @@ class SearchSpace(ABC):
             a network from ``(batch, in_channels, height, width)`` to ``(batch, num_classes)`` logits, for any image
             size that its strides allow.
         """
+
+
+def find_space(name: str) -> SearchSpace:
+    """Make a search space, with its defaults, from its short name.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    found: dict[str, Callable[[], SearchSpace]] = {}
+    waiting: list[Any] = [SearchSpace]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if isinstance(getattr(kind, "name", None), str):
+            own = kind.__module__.startswith("ednag.")  # a user's space can't take the name of one of these
+            found[kind.name] = kind if own else found.get(kind.name, kind)
+    if name not in found:
+        raise ValueError(f"unknown search space {name!r}; allowed: {', '.join(sorted(found))}")
+    return found[name]()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.base import gene_strings
 
 

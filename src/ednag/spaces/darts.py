@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.base import SearchSpace, quoted
 from ednag.spaces.classes import cycle_members
 from ednag.spaces.darts_network import OPERATIONS, Cell, DARTSNetwork

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.mobilenetv3_network import (
     LAYERS_PER_STAGE,

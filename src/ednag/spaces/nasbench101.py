@@ -11,7 +11,7 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.base import SearchSpace, quoted
 from ednag.spaces.classes import labelled_graphs
 from ednag.spaces.nasbench101_network import CellNetwork

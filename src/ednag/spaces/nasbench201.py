@@ -9,7 +9,7 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor, nn
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction

@@ -11,7 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from ednag.population import Noise
+from ednag.core.noise import Noise
 from ednag.spaces.base import Layout, SearchSpace, gene_strings, quoted
 from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import ReLUConvBN

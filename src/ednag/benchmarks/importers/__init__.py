@@ -1,0 +1,1 @@
+"""Importers of official releases: one file for each."""

@@ -1,0 +1,146 @@
+"""What data is known, where it comes from, and whether it is on this machine. Nothing here downloads anything.
+
+Files are looked for in this order: the path that the user gave; the folder named by the environment variable
+``EDNAG_DATA``; ``data/downloads`` below the current folder; ``benchmarks`` and ``images`` below the folder named by
+``EDNAG_SHARED`` (by default ``../shared``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from ednag.benchmarks.catalogue import CATALOGUE, DataSource
+
+DOWNLOADS = Path("data/downloads")
+"""Where imported tables are put by default, below the current folder; git ignores it."""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether an entry is here.
+
+    Attributes:
+        state: ``present``, ``to import`` (only the official release was found) or ``absent``.
+        path: where it was found, if it was.
+    """
+
+    state: Literal["present", "to import", "absent"]
+    path: Path | None = None
+
+
+def entry(name: str) -> DataSource:
+    """Return an entry of the catalogue.
+
+    Raises:
+        ValueError: if the name is unknown, listing the known ones.
+    """
+    for source in CATALOGUE:
+        if source.name == name:
+            return source
+    raise ValueError(f"no data called {name!r}; known: {', '.join(source.name for source in CATALOGUE)}")
+
+
+def search_folders() -> list[Path]:
+    """List the folders that are searched, in order; see the module's description."""
+    shared = Path(os.environ.get("EDNAG_SHARED") or "../shared")
+    named = os.environ.get("EDNAG_DATA")
+    return [*([Path(named)] if named else []), DOWNLOADS, shared / "benchmarks", shared / "images"]
+
+
+def presence(name: str) -> Presence:
+    """Look for an entry in the search folders, and, for ``digits``, inside scikit-learn.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    source = entry(name)
+    folders = search_folders()
+    if name == "digits" and (package := find_spec("sklearn")) and package.origin:
+        folders.append(Path(package.origin).parent / "datasets" / "data")
+    for state, names in (("present", source.files), ("to import", source.official)):
+        for folder in folders:
+            for file in names:
+                if (folder / file).exists():
+                    return Presence("present" if state == "present" else "to import", folder / file)
+    return Presence("absent")
+
+
+def locate(table: str | Path) -> Path:
+    """Find the file of a benchmark table.
+
+    Args:
+        table: a path, or a name of the catalogue (``nasbench201``).
+
+    Returns:
+        an existing path.
+
+    Raises:
+        ValueError: if it is neither a file nor a benchmark of the catalogue.
+        FileNotFoundError: if it is not on this machine, saying where it was looked for and how to get it.
+    """
+    path = Path(table).expanduser()
+    if path.is_file():
+        return path
+    if isinstance(table, Path) or path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"no benchmark table at {path}; `ednag data list` shows what is known and present")
+    source = entry(table)
+    if source.kind != "benchmark":
+        raise ValueError(f"{table} is {source.kind}, not a benchmark table")
+    found = presence(table)
+    if found.state == "present" and found.path is not None and found.path.is_file():
+        return found.path
+    if found.state == "to import":
+        raise FileNotFoundError(f"{table} has to be imported first: ednag data import {table} {found.path}")
+    raise FileNotFoundError(
+        f"{table} is absent: {source.files[0]} is in none of {', '.join(map(str, search_folders()))}. "
+        f"Get it from {source.home} (`ednag data list` says more), or set EDNAG_DATA to its folder"
+    )
+
+
+def sha256(path: Path) -> str:
+    """Hash a file; hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_data(name: str | None = None) -> str:
+    """Describe the data that EDNAG knows: what it is, where from, licence, size, checksum, and whether it is here.
+
+    Args:
+        name: one entry only, such as ``nasbench201``; by default all of them.
+
+    Returns:
+        text: a table, then a paragraph on each entry.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    sources = CATALOGUE if name is None else (entry(name),)
+    found = {source.name: presence(source.name) for source in sources}
+    rows = [("name", "kind", "here", "licence", "shape")]
+    rows += [(s.name, s.kind, found[s.name].state, s.licence.split(";")[0], s.shape) for s in sources]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    for source in sources:
+        lines += ["", *_paragraph(source, found[source.name])]
+    lines += ["", "looked for in: " + ", ".join(map(str, search_folders()))]
+    return "\n".join(lines)
+
+
+def _paragraph(source: DataSource, found: Presence) -> list[str]:
+    """Write what the table has no room for."""
+    shown = [field.name for field in fields(source) if field.name not in ("name", "kind", "title", "files", "official")]
+    lines = [f"{source.name}: {source.title}"]
+    lines += [f"  {label:<9} {getattr(source, label)}" for label in shown]
+    where = str(found.path) if found.path else f"absent; expected as {' or '.join(source.files)}"
+    if found.state == "to import":
+        where += f" (official files: `ednag data import {source.name} {found.path}`)"
+    elif found.path and found.path.suffix == ".npz":
+        where += f" ({found.path.stat().st_size:,} bytes, sha256 {sha256(found.path)})"
+    return [*lines, f"  {'where':<9} {where}"]

@@ -1,0 +1,1 @@
+"""The command line: verbs, run directories, and what is printed."""

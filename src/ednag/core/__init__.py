@@ -1,0 +1,1 @@
+"""What everything rests on: random streams, the archive, files, processes."""

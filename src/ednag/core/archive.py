@@ -1,0 +1,217 @@
+"""What a generation run holds: random streams, the archive of everything evaluated, and the legend of shapes.
+
+Legend, used in every docstring of the package:
+
+======  =============================================================================
+symbol  meaning
+======  =============================================================================
+``R``   independent runs (seeds) that advance together
+``N``   members of a population
+``L``   genes of an architecture (integers; gene ``l`` is in ``0 .. cardinalities[l]-1``)
+``D``   continuous genes: the one-hot width, ``sum(cardinalities)`` unless a space says otherwise
+``M``   places in an archive
+``*B``  any leading batch dimensions
+======  =============================================================================
+
+Fitness is a float64 tensor, higher is better. ``-inf`` marks an architecture that is invalid or whose evaluation
+failed; values at or below :data:`INFEASIBLE` mark one that violates a constraint (the further below, the worse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+INFEASIBLE = -(2.0**40)
+"""Fitness at or below this belongs to an architecture that violates a constraint (or is invalid, at ``-inf``)."""
+
+
+def feasible(fitness: Tensor) -> Tensor:
+    """Tell which fitness values belong to architectures that are valid and meet every constraint.
+
+    Args:
+        fitness: any shape.
+
+    Returns:
+        boolean tensor of the same shape.
+    """
+    return fitness > INFEASIBLE
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Every distinct architecture that each run has evaluated, in order of evaluation.
+
+    Rows beyond ``count`` are padding: key ``-1``, fitness ``-inf``.
+
+    Attributes:
+        keys: canonical identity of each architecture, int64 ``(R, M)``, non-negative.
+        genes: int64 ``(R, M, L)``.
+        fitness: float64 ``(R, M)``.
+        count: distinct architectures evaluated, int64 ``(R,)``.
+        lookups: architectures asked for in all, repeats included, int64 ``(R,)``.
+    """
+
+    keys: Tensor
+    genes: Tensor
+    fitness: Tensor
+    count: Tensor
+    lookups: Tensor
+
+    @classmethod
+    def empty(cls, runs: int, num_genes: int, device: torch.device | str = "cpu", capacity: int = 64) -> Archive:
+        """Make an archive without entries for ``runs`` runs."""
+        zeros = torch.zeros(runs, dtype=torch.int64, device=device)
+        return cls(
+            keys=torch.full((runs, capacity), -1, dtype=torch.int64, device=device),
+            genes=torch.zeros((runs, capacity, num_genes), dtype=torch.int64, device=device),
+            fitness=torch.full((runs, capacity), -torch.inf, dtype=torch.float64, device=device),
+            count=zeros,
+            lookups=zeros.clone(),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Archive]) -> Archive:
+        """Put the archives of several sets of runs, on one device, into one, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        most = max(part.keys.shape[1] for part in parts)
+        grown = [part._reserve(most) for part in parts]
+        return cls(**{item.name: torch.cat([getattr(part, item.name) for part in grown]) for item in fields(cls)})
+
+    def to(self, device: torch.device | str) -> Archive:
+        """Move everything to a device."""
+        return replace(self, **{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+
+    @property
+    def filled(self) -> Tensor:
+        """Mask of the rows that hold an architecture, ``(R, M)``."""
+        return torch.arange(self.keys.shape[1], device=self.keys.device) < self.count[:, None]
+
+    @cached_property
+    def violates(self) -> Tensor:
+        """Mask of the rows whose architecture violates a constraint, and was never evaluated for that, ``(R, M)``."""
+        return self.filled & ~feasible(self.fitness) & (self.fitness > -torch.inf)
+
+    @cached_property
+    def violators(self) -> Tensor:
+        """How many violate a constraint, int64 ``(R,)``."""
+        return self.violates.sum(1)
+
+    @property
+    def paid(self) -> Tensor:
+        """Entries that were evaluated, those that failed included, int64 ``(R,)``."""
+        return self.count - self.violators
+
+    def evaluated(self) -> Archive:
+        """The archive without violators, which cost no evaluation; the others in their order."""
+        if not bool(self.violators.any()):
+            return self
+        order = self.violates.int().argsort(dim=1, stable=True)
+        filled = torch.arange(order.shape[1], device=order.device) < self.paid[:, None]
+        return Archive(
+            keys=self.keys.gather(1, order).where(filled, -1),
+            genes=self.genes.gather(1, order[..., None].expand_as(self.genes)),
+            fitness=self.fitness.gather(1, order).where(filled, -torch.inf),
+            count=self.paid,
+            lookups=self.lookups,
+        )
+
+    def find(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Look architectures up.
+
+        Args:
+            keys: identities, ``(R, N)``, non-negative.
+
+        Returns:
+            ``known`` (bool) and ``position`` (int64; 0 where unknown), both ``(R, N)``.
+        """
+        ordered, order = self._index
+        place = torch.searchsorted(ordered, keys.contiguous()).clamp(max=ordered.shape[1] - 1)
+        known = ordered.gather(1, place) == keys
+        return known, order.gather(1, place).where(known, 0)
+
+    @cached_property
+    def _index(self) -> tuple[Tensor, Tensor]:
+        """Keys in ascending order, padding last, and the row each comes from; both ``(R, m)``."""
+        most = max(int(self.count.max()), 1)
+        keys = self.keys[:, :most].where(self.filled[:, :most], torch.iinfo(torch.int64).max)
+        ordered, order = keys.sort(1)
+        return ordered, order
+
+    def unseen(self, keys: Tensor) -> Tensor:
+        """Mark the members that are neither in the archive nor earlier in the batch, bool ``(R, N)``."""
+        return ~self.find(keys)[0] & first_occurrence(keys)
+
+    def add(self, keys: Tensor, genes: Tensor, fitness: Tensor, new: Tensor, lookups: Tensor) -> Archive:
+        """Record evaluated architectures.
+
+        Args:
+            keys: ``(R, N)``.
+            genes: ``(R, N, L)``.
+            fitness: ``(R, N)``.
+            new: which members to record, bool ``(R, N)``; see :meth:`unseen`.
+            lookups: how many architectures were asked for, int64 ``(R,)``.
+
+        Returns:
+            a new archive.
+        """
+        grown = self._reserve(int(self.count.max()) + keys.shape[1])
+        row, member = new.nonzero(as_tuple=True)
+        place = (row, (self.count[:, None] + new.cumsum(1) - 1)[row, member])
+        return Archive(
+            keys=grown.keys.index_put(place, keys[row, member]),
+            genes=grown.genes.index_put(place, genes[row, member]),
+            fitness=grown.fitness.index_put(place, fitness[row, member].double()),
+            count=self.count + new.sum(1),
+            lookups=self.lookups + lookups,
+        )
+
+    def _reserve(self, capacity: int) -> Archive:
+        """Return an archive with at least ``capacity`` places (doubling, so that growth costs linear time in all)."""
+        extra = self.keys.shape[1]
+        while extra < capacity:
+            extra *= 2
+        extra -= self.keys.shape[1]
+        if extra == 0:
+            return self
+        blank = Archive.empty(self.keys.shape[0], self.genes.shape[-1], self.keys.device, extra)
+        return replace(
+            self,
+            keys=torch.cat([self.keys, blank.keys], 1),
+            genes=torch.cat([self.genes, blank.genes], 1),
+            fitness=torch.cat([self.fitness, blank.fitness], 1),
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name, for a checkpoint."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def first_occurrence(keys: Tensor) -> Tensor:
+    """Mark the first member of each value within a batch.
+
+    Args:
+        keys: ``(*B, N)``, any type that sorts.
+
+    Returns:
+        bool ``(*B, N)``.
+    """
+    ordered, order = keys.sort(dim=-1, stable=True)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return torch.zeros_like(first).scatter(-1, order, first)
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances, ``(*B, N, D)`` and ``(*B, M, D)`` to ``(*B, N, M)``, never negative.
+
+    One batched matrix product: the same for a run alone and in a batch, and several times faster than
+    :func:`torch.cdist` without one.
+    """
+    norms = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
+    return (norms - 2 * a @ b.transpose(-2, -1)).clamp(min=0)

@@ -1,0 +1,138 @@
+"""Costs as a second objective: what an architecture costs is known before, and without, any evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ednag.core.noise import Noise
+from ednag.costs.counting import Costs
+from ednag.costs.model import LIMITED, CostModel, Limits
+from ednag.spaces import SearchSpace
+
+Objective = Literal["params", "flops", "latency_ms"]
+"""Costs that fitness can be traded off against."""
+
+TITLES: dict[str, str] = {
+    "params": "parameters",
+    "flops": "FLOPs (multiply-accumulates)",
+    "latency_ms": "latency, ms",
+}
+"""Names for axes and headings."""
+
+FIELDS: dict[str, str] = {limit.removeprefix("max_"): field for limit, field in LIMITED.items()}
+"""Attribute of :class:`Costs` of each objective."""
+
+
+class CostObjective:
+    """One cost of the network that an architecture is built into, lower is better.
+
+    Latencies of a table are looked up. Parameters and multiply-accumulates come from a sum over genes in the spaces where
+    one gives them exactly (:func:`sum_over_genes`). Otherwise each network is built, and counted or timed, once.
+
+    Args:
+        name: ``params``, ``flops`` (multiply-accumulates) or ``latency_ms``.
+        limits: architectures beyond them cost infinitely much.
+        model: how costs are counted or measured, already set up when :meth:`setup` is called.
+
+    Raises:
+        ValueError: for another name, or for latency where the cost model has none.
+    """
+
+    def __init__(self, name: str, limits: Limits, model: CostModel) -> None:
+        if name not in FIELDS:
+            raise ValueError(f"objective must be one of {', '.join(FIELDS)}, got {name!r}")
+        if name == "latency_ms" and model.latency_device is None:
+            raise ValueError(
+                "the objective latency_ms needs a latency: --cost.latency_device cpu (or cuda) measures it; with "
+                "--cost.latency_table nasbench201_latency it is looked up for one of the table's devices"
+            )
+        self.name, self.title = name, TITLES[name]
+        self.limits, self.model = limits, model
+        self._sums: tuple[Costs, Tensor] | None = None
+
+    def setup(self) -> None:
+        """Find out which costs need no network; call after the cost model was set up."""
+        limits, model = self.limits, self.model
+        asked = {self.name} | {name.removeprefix("max_") for name, value in vars(limits).items() if value is not None}
+        counted = bool(asked & {"params", "flops"})
+        self._sums = sum_over_genes(model.space, model.count) if counted else None
+        tabled = "latency_ms" not in asked or model.tabled
+        self._quick = tabled and (not counted or self._sums is not None)
+
+    @property
+    def quick(self) -> bool:
+        """Whether no network has to be built, so that thousands of architectures can be asked for at once."""
+        return self._quick
+
+    def __call__(self, genes: Tensor) -> Tensor:
+        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` where a limit is violated."""
+        limits = self.limits
+        if not self._quick:
+            found = self.model.of_each(genes)
+            values = [
+                getattr(costs, FIELDS[self.name]) if limits.violation(costs) == 0 else torch.inf for costs in found
+            ]
+            return torch.tensor(values, dtype=torch.float64, device=genes.device)
+        cost = self._quickly(self.name, genes)
+        for name, limit in vars(limits).items():
+            if limit is not None:
+                cost = cost.where(self._quickly(name.removeprefix("max_"), genes) <= limit, torch.inf)
+        return cost
+
+    def _quickly(self, name: str, genes: Tensor) -> Tensor:
+        """One cost without building a network, float64 ``(n,)``."""
+        if name == "latency_ms" or self._sums is None:
+            return self.model.look_up(genes)
+        base, changes = self._sums
+        place = torch.arange(genes.shape[-1], device=genes.device)
+        column = 0 if name == "params" else 1
+        change = changes.to(genes.device)[place, genes, column].sum(-1)
+        total: Tensor = change + getattr(base, FIELDS[name])
+        return total.double()
+
+
+def sum_over_genes(
+    space: SearchSpace, count: Callable[[Tensor], Costs], checks: int = 16
+) -> tuple[Costs, Tensor] | None:
+    """Write parameters and multiply-accumulates as a sum over genes, where they are one.
+
+    Each gene's contribution comes from changing it alone; the sum is then compared with the counts of ``checks`` random
+    architectures, always the same, and refused unless all of them are met exactly. NAS-Bench-201 and the micro cells of
+    TransNAS-Bench-101 are such spaces.
+
+    Args:
+        space: where architectures come from.
+        count: costs of one architecture, int64 ``(L,)``.
+        checks: architectures to compare with.
+
+    Returns:
+        costs of the architecture of zeros, and what each choice of each gene adds, int64 ``(L, max C, 2)`` (parameters
+        and multiply-accumulates); ``None`` where it is no sum, or the space is not made of independent genes.
+    """
+    some = space.random(Noise([0]), checks)[0]
+    zeros = torch.zeros(space.num_genes, dtype=torch.int64)
+    alone = [(gene, choice) for gene, k in enumerate(space.cardinalities) for choice in range(1, k)]
+    changed = zeros.repeat(len(alone), 1)
+    for row, (gene, choice) in enumerate(alone):
+        changed[row, gene] = choice
+    if not bool(space.valid(torch.cat([zeros[None], changed, some])).all()) or len(alone) > MOST_CHANGES:
+        return None
+    base = count(zeros)
+    changes = torch.zeros(space.num_genes, max(space.cardinalities), 2, dtype=torch.int64)
+    place = torch.arange(space.num_genes)
+    for (gene, choice), genes in zip(alone, changed, strict=True):
+        costs = count(genes)
+        changes[gene, choice] = torch.tensor([costs.params - base.params, costs.macs - base.macs])
+    for genes in some:
+        costs, total = count(genes), changes[place, genes].sum(0)
+        if [base.params + int(total[0]), base.macs + int(total[1])] != [costs.params, costs.macs]:
+            return None
+    return base, changes
+
+
+MOST_CHANGES = 64
+"""Single changes of a gene that are counted to look for a sum; in longer spaces none is looked for."""

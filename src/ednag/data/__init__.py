@@ -1,0 +1,7 @@
+"""Images: data modules, files, augmentation."""
+
+from ednag.data.arrays import FashionMNIST, NumpyImages
+from ednag.data.datasets import CIFAR10, CIFAR100, Digits, ImageFolder
+from ednag.data.module import ImageDataModule
+
+__all__ = ["CIFAR10", "CIFAR100", "Digits", "FashionMNIST", "ImageDataModule", "ImageFolder", "NumpyImages"]

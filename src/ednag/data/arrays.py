@@ -1,0 +1,159 @@
+"""Image data sets that come as arrays: numpy archives, and Fashion-MNIST's IDX files."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ednag.data.datasets import resized
+from ednag.data.files import MemoryImages, stratified_split
+from ednag.data.module import ImageDataModule, Splits
+
+TEST_NAMES = ("test", "val")
+"""Endings of the arrays that hold test images, the first that exists."""
+
+
+class ArrayDataModule(ImageDataModule):
+    """Images held in arrays; a subclass reads them.
+
+    Args:
+        test_fraction: share held out for the test where there are no test images, stratified, in (0, 1).
+        flip: mirror training images.
+        crop_padding: as in :class:`ImageDataModule`.
+        in_channels: 3, or 1; grey images get three equal channels, coloured ones can't become grey.
+        options: see :class:`ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        test_fraction: float = 0.2,
+        flip: bool = False,
+        crop_padding: int = 1,
+        in_channels: int = 3,
+        **options: Any,
+    ) -> None:
+        super().__init__(in_channels=in_channels, flip=flip, crop_padding=crop_padding, **options)
+        if not 0 < test_fraction < 1:
+            raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+        self.test_fraction = test_fraction
+
+    def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+        """Return training images at their own size, test images where there are any, and the names of the classes."""
+        raise NotImplementedError
+
+    def open(self) -> Splits:
+        """Read and split the images."""
+        train, test, names = self.read()
+        if test is None:
+            kept, held = stratified_split(train.labels, self.test_fraction, seed=0)
+            train, test = train.subset(kept), train.subset(held)
+        tested = self._fitted(test)
+        kept, held = stratified_split(train.labels, self.val_fraction, self.seed)
+        images = self._fitted(train)
+        return Splits(images.subset(kept), images.subset(held), lambda: tested, names)
+
+    def _fitted(self, images: MemoryImages) -> MemoryImages:
+        """Scale to the size, and add channels."""
+        pixels = images.pixels
+        if pixels.shape[-1] not in (1, self.in_channels):
+            raise ValueError(f"these images have {pixels.shape[-1]} channels; in_channels is {self.in_channels}")
+        return MemoryImages(resized(pixels, self.image_size).expand(-1, -1, -1, self.in_channels), images.labels)
+
+
+class NumpyImages(ArrayDataModule):
+    """Images of a numpy archive (``.npz``) with the arrays ``x_train``, ``y_train`` and, where there are any, test images.
+
+    Images are uint8 ``(n, H, W, C)`` or ``(n, H, W)``, labels integers. Test images are ``x_test`` or else ``x_val``;
+    where there are no training images, all are split. ``classes`` may hold the names of the labels.
+
+    Args:
+        path: the file.
+        where: keep the images only for which an array of the file has this value, ``{"alphabet": 3}``; labels are
+            numbered anew.
+        options: see :class:`ArrayDataModule`.
+    """
+
+    def __init__(self, path: Path, where: dict[str, int] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.path = Path(path)
+        self.where = dict(where or {})
+
+    def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+        """Read the file, see :meth:`ArrayDataModule.read`."""
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no numpy archive at {self.path}")
+        with np.load(self.path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        parts = [part for part in ("train", *TEST_NAMES) if f"x_{part}" in arrays and f"y_{part}" in arrays]
+        if not parts:
+            raise ValueError(f"{self.path} has no arrays x_train and y_train; it has {', '.join(arrays) or 'none'}")
+        for name, value in self.where.items():
+            if name not in arrays or len(arrays[name]) != len(arrays[f"y_{parts[0]}"]) or len(parts) > 1:
+                raise ValueError(f"{self.path} has no array {name!r} with a value for each image")
+            keep = arrays[name] == value
+            arrays |= {f"{axis}_{parts[0]}": arrays[f"{axis}_{parts[0]}"][keep] for axis in "xy"}
+        labels = np.unique(arrays[f"y_{parts[0]}"])
+        if len(labels) < 2:
+            raise ValueError(
+                f"{self.path} has images of fewer than two classes" + (f" where {self.where}" * bool(self.where))
+            )
+        images = [_images(arrays[f"x_{part}"], np.searchsorted(labels, arrays[f"y_{part}"])) for part in parts[:2]]
+        given = arrays.get("classes")
+        names = [str(label if given is None else given[label]) for label in labels]
+        return images[0], images[1] if len(images) == 2 else None, names
+
+
+class FashionMNIST(ArrayDataModule):
+    """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 60,000 + 10,000 grey images of 28 x 28 pixels in 10 classes.
+
+    Args:
+        root: folder of the four ``*-ubyte.gz`` files, such as that of Debian's package ``dataset-fashion-mnist``.
+        flip: mirror training images.
+        options: see :class:`ArrayDataModule`.
+    """
+
+    names = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+    def __init__(
+        self, root: Path = Path("/usr/share/datasets/fashion-mnist"), flip: bool = True, **options: Any
+    ) -> None:
+        super().__init__(flip=flip, **options)
+        self.root = Path(root)
+
+    def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+        """Read the four files, see :meth:`ArrayDataModule.read`."""
+        train, test = (
+            _images(self._file(f"{part}-images-idx3-ubyte.gz", 16), self._file(f"{part}-labels-idx1-ubyte.gz", 8))
+            for part in ("train", "t10k")
+        )
+        return train, test, list(self.names)
+
+    def _file(self, name: str, header: int) -> np.ndarray:
+        """Read one IDX file of bytes: a magic number, the sizes, then the values."""
+        path = self.root / name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no {name} in {self.root}; Fashion-MNIST comes with Debian's package dataset-fashion-mnist, or from "
+                f"its project's page (`ednag data list fashion_mnist`)"
+            )
+        with gzip.open(path, "rb") as stream:
+            content = stream.read()
+        sizes = np.frombuffer(content, ">i4", (header - 4) // 4, offset=4)
+        values = np.frombuffer(content, np.uint8, offset=header)
+        if content[:3] != b"\x00\x00\x08" or len(values) != sizes.prod():
+            raise ValueError(f"{path} is no complete IDX file of bytes")
+        return values.reshape(sizes)
+
+
+def _images(pixels: np.ndarray, labels: np.ndarray) -> MemoryImages:
+    """Wrap arrays; grey images may lack the last axis."""
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(labels):
+        raise ValueError(
+            f"images must be uint8 (n, H, W, C) with a label each, got {pixels.dtype} {pixels.shape} and {len(labels)} labels"
+        )
+    return MemoryImages(torch.from_numpy(pixels.copy()), torch.from_numpy(labels.astype(np.int64)))

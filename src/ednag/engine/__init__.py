@@ -1,0 +1,1 @@
+"""The Lightning engine: the Trainer with the verbs, its callbacks and loggers."""

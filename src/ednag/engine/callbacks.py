@@ -1,0 +1,281 @@
+"""Running a generation inside a Lightning Trainer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tqdm.auto import tqdm
+
+from ednag.core.distributed import from_first
+from ednag.core.manifest import manifest
+from ednag.core.storage import write_csv, write_json
+from ednag.costs.model import CostModel, Limits
+from ednag.fitness import Fitness, MetaFitness
+from ednag.generation.comparison import Comparison
+from ednag.generation.figures import generation_figure
+from ednag.generation.report import Report
+from ednag.generation.run import Generation, Row
+from ednag.predictor.meta_predictor import MetaPredictor
+from ednag.retraining.job import retrain
+from ednag.retraining.module import Recipe
+from ednag.retraining.results import Summary
+from ednag.samplers import Sampler
+from ednag.spaces import SearchSpace
+from ednag.spaces.drawing import draw_architecture
+
+log = logging.getLogger(__name__)
+
+
+class GenerationCallback(pl.Callback):
+    """Generate architectures on the trainer's device: in ``ednag generate``, or when a ``fit`` has ended.
+
+    Where the trainer has several devices, each process generates with its share of the seeds, and the results are those
+    of one process.
+
+    Everything is written into the trainer's ``default_root_dir``: ``report.json``, ``history.csv``, ``manifest.json``,
+    ``generation.png`` and ``state.pt``, from which a killed run continues; with an objective also ``front.csv``,
+    ``front.png`` and ``front.svg``.
+
+    Args:
+        space: where architectures come from.
+        fitness: the score to maximise.
+        sampler: the method.
+        data: images of the task, for a fitness that looks at them; the trainer's own data module where ``None``.
+        runs: independent runs, all advanced at once.
+        seed: seed of the first run; the others follow consecutively.
+        evaluations: distinct architectures each run may evaluate; the sampler's own end where ``None``.
+        top_k: distinct architectures in the report.
+        limits: constraints on cost.
+        cost_model: how costs are counted or measured.
+        objective: cost that fitness is traded off against: ``params``, ``flops`` or ``latency_ms``; ``None`` for none.
+        reference: cost and fitness of a reference point for the hypervolume of the front.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        fitness: Fitness,
+        sampler: Sampler,
+        data: pl.LightningDataModule | None = None,
+        runs: int = 1,
+        seed: int = 0,
+        evaluations: int | None = None,
+        top_k: int = 5,
+        limits: Limits | None = None,
+        cost_model: CostModel | None = None,
+        objective: str | None = None,
+        reference: tuple[float, float] | None = None,
+    ) -> None:
+        if runs < 1 or seed < 0:
+            raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
+        self.data = data
+        self.generation = Generation(
+            space=space,
+            fitness=fitness,
+            sampler=sampler,
+            seeds=range(seed, seed + runs),
+            evaluations=evaluations,
+            top_k=top_k,
+            limits=limits or Limits(),
+            cost_model=cost_model or CostModel(),
+            objective=objective,
+            reference=reference,
+        )
+        self.report: Report | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the progress bar to the generation."""
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.disable()
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Generate."""
+        self.run(trainer, pl_module.device)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Generate with what has just been trained: a :class:`MetaFitness` serves that predictor."""
+        fitness = self.generation.fitness
+        if isinstance(fitness, MetaFitness) and isinstance(pl_module, MetaPredictor):
+            fitness.attach(pl_module)
+        (Path(trainer.default_root_dir) / "state.pt").unlink(missing_ok=True)  # of a generation with other weights
+        with torch.inference_mode():
+            self.run(trainer, pl_module.device)
+
+    def run(self, trainer: pl.Trainer, device: torch.device) -> Report:
+        """Generate on a device and write everything into the trainer's folder."""
+        generation, folder = self.generation, Path(trainer.default_root_dir)
+        begun = time.perf_counter()
+        data = self.data or getattr(trainer, "datamodule", None)
+        generation.setup(data, device)
+        unit = "step" if generation.evaluations is None else "evaluations"
+        with progress_bar(generation, trainer, unit) as bar:
+
+            def observe(row: Row) -> None:
+                heed_sigterm(trainer)
+                show(bar, row, unit)
+                for logger in trainer.loggers:
+                    logger.log_metrics({f"generation/{name}": value for name, value in row.items()}, int(row["step"]))
+
+            state = generation.run(folder, observe)
+        self.report = from_first(lambda: generation.report(state))
+        self._write(folder, trainer.loggers, state.archive.evaluated(), device, time.perf_counter() - begun)
+        return self.report
+
+    @rank_zero_only
+    def _write(self, folder: Path, loggers: Sequence[Logger], archive: Any, device: torch.device, took: float) -> None:
+        generation, report = self.generation, self.report
+        if report is None:
+            return
+        write_csv(folder / "history.csv", generation.history)
+        generation_figure(archive, generation.history, generation.fitness.name, folder / "generation.png")
+        seconds = {"generation": generation.seconds, "this_session": took}
+        write_json(folder / "manifest.json", manifest(list(generation.seeds), device, report.counts, seconds))
+        space, best = generation.space, torch.tensor(report.candidates[0].genes)
+        if any(space.edges(best).values()):
+            draw_architecture(space, best, folder, "best")
+        if generation.front is not None:
+            generation.front.write(folder, archive, report)
+        report.save(folder / "report.json")
+        for logger in loggers:
+            if isinstance(logger, pl.loggers.WandbLogger):
+                logger.log_image("generation", [str(folder / "generation.png")])
+                if generation.front is not None:
+                    logger.log_image("front", [str(folder / "front.png")])
+                columns = ["architecture", "fitness", *report.candidates[0].costs]
+                rows = [[c.architecture, c.fitness, *c.costs.values()] for c in report.candidates]
+                logger.log_table("candidates", columns=columns, data=rows)
+
+
+class RetrainingCallback(pl.Callback):
+    """Retrain what a :class:`GenerationCallback` has generated, when the fit that both belong to has ended.
+
+    Everything is written into ``retrained`` below the trainer's ``default_root_dir``, as by ``ednag retrain``. Needs
+    :class:`ednag.engine.trainer.Trainer`.
+
+    Args:
+        data: images to train, select and test on.
+        recipe: how to train.
+        top_k: how many architectures, the best first; all of the report's where ``None``.
+        network: options of the space's network.
+        seed: of initial weights and of everything random in training.
+    """
+
+    def __init__(
+        self,
+        data: pl.LightningDataModule,
+        recipe: Recipe | None = None,
+        top_k: int | None = None,
+        network: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.data, self.recipe, self.top_k = data, recipe or Recipe(), top_k
+        self.network, self.seed = network, seed
+        self.summary: Summary | None = None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Retrain.
+
+        Raises:
+            ValueError: if no generation came before.
+        """
+        found = [c for c in trainer.callbacks if isinstance(c, GenerationCallback)]  # type: ignore[attr-defined]
+        another = getattr(trainer, "another", None)
+        if not found or found[-1].report is None or another is None:
+            raise ValueError("RetrainingCallback needs a GenerationCallback before it, and EDNAG's own Trainer")
+        self.summary = retrain(
+            found[-1].report,
+            found[-1].generation.space,
+            self.data,
+            self.recipe,
+            Path(trainer.default_root_dir) / "retrained",
+            partial(another, inherit=False),
+            top_k=self.top_k,
+            network=self.network,
+            seed=self.seed,
+        )
+
+
+class ComparisonCallback(pl.Callback):
+    """Compare samplers on the trainer's devices, the seeds shared out over them; writes into ``default_root_dir``.
+
+    Args:
+        comparison: what to compare.
+        data: images of the task, for a fitness that looks at them.
+    """
+
+    def __init__(self, comparison: Comparison, data: pl.LightningDataModule | None = None) -> None:
+        self.comparison, self.data = comparison, data
+        self.rows: list[dict[str, Any]] | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the progress bar to the comparison."""
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.disable()
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Compare."""
+        comparison, folder, device = self.comparison, Path(trainer.default_root_dir), pl_module.device
+        runs, samplers = len(comparison.seeds), len(comparison.samplers)
+        silent = trainer.progress_bar_callback is None or not trainer.is_global_zero
+        begun = time.perf_counter()
+        with tqdm(total=runs * samplers, unit=" runs", disable=silent) as bar:
+
+            def observe(name: str, more: int) -> None:
+                heed_sigterm(trainer)
+                bar.set_description(name)
+                bar.update(more)
+
+            outcomes = comparison.run(folder, self.data, device, observe)
+        self.rows = comparison.rows(outcomes)
+        if trainer.is_global_zero:
+            comparison.save(folder, outcomes)
+            counts = {"samplers": samplers, "runs": runs, "evaluations": comparison.evaluations}
+            seconds = {"this_session": time.perf_counter() - begun}
+            write_json(folder / "manifest.json", manifest(list(comparison.seeds), device, counts, seconds))
+
+
+def heed_sigterm(trainer: pl.Trainer) -> None:
+    """Stop here if the process was asked to; Lightning only does so between batches of a training.
+
+    Raises:
+        SIGTERMException: then.
+    """
+    if trainer.received_sigterm:
+        raise SIGTERMException
+
+
+def progress_bar(generation: Generation, trainer: pl.Trainer, unit: str) -> tqdm[Any]:
+    """Make a progress bar over ``step`` or ``evaluations``, silent where the trainer's bars are off."""
+    return tqdm(
+        total=generation.sampler.steps if unit == "step" else generation.evaluations,
+        desc="generating",
+        unit=f" {unit}",
+        disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
+        dynamic_ncols=True,
+    )
+
+
+def show(bar: tqdm[Any], row: Row, unit: str) -> None:
+    """Move a progress bar, over ``step`` or ``evaluations``, to a row of the history."""
+    bar.set_postfix(
+        best=f"{row['best']:.4g}",
+        mean=f"{row['mean']:.4g}",
+        valid=f"{row['valid']:.0%}",
+        unique=f"{row['unique']:.0%}",
+        refresh=False,
+    )
+    bar.update(int(row[unit]) - bar.n)

@@ -1,0 +1,320 @@
+"""The Trainer with this project's verbs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ednag.core.manifest import manifest
+from ednag.core.storage import write_json
+from ednag.costs.model import CostModel, Limits
+from ednag.costs.objective import Objective
+from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
+from ednag.engine.loggers import logger_for
+from ednag.fitness import Fitness, MetaFitness
+from ednag.fitness.training import Budget
+from ednag.generation.collection import Collection, Plan
+from ednag.generation.comparison import Comparison
+from ednag.generation.estimate import estimate
+from ednag.generation.report import Report
+from ednag.retraining.job import retrain as retrain_report
+from ednag.retraining.module import Recipe
+from ednag.retraining.results import Summary
+from ednag.retraining.supernet import SupernetWeights
+from ednag.samplers import Sampler
+from ednag.samplers.presets import load_preset
+from ednag.spaces import SearchSpace
+
+
+class Seeds(pl.LightningModule):
+    """The model of a generation: it has no weights, and predicts nothing but the seeds it is given."""
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the seeds."""
+        return batch
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer, and :meth:`generate` and :meth:`retrain`.
+
+    All results of a verb go into ``default_root_dir``. The arguments are Lightning's.
+    """
+
+    callbacks: list[pl.Callback]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+        self._arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        super().__init__(*args, **kwargs)
+
+    def generate(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        space: SearchSpace,
+        fitness: Fitness | None = None,
+        sampler: Sampler | None = None,
+        runs: int = 1,
+        seed: int = 0,
+        evaluations: int | None = None,
+        top_k: int = 5,
+        max_params: float | None = None,
+        max_flops: float | None = None,
+        max_latency_ms: float | None = None,
+        cost: CostModel | None = None,
+        objective: Objective | None = None,
+        reference: tuple[float, float] | None = None,
+        dry_run: bool = False,
+    ) -> Report | str:
+        """Generate architectures from noise.
+
+        Args:
+            model: not used.
+            datamodule: images of the task, for a fitness that looks at them.
+            space: where architectures come from.
+            fitness: the score to maximise; with images and without a fitness, what the shipped meta predictor says of them.
+            sampler: the method; ``--preset`` chooses one by name, the preset ``default`` if none is given.
+            runs: independent runs, advanced together.
+            seed: seed of the first run; the others follow consecutively.
+            evaluations: distinct architectures each run may evaluate; the sampler's own end if not given.
+            top_k: distinct architectures in the report; with an objective, the front is reported whole.
+            max_params: most parameters of the network.
+            max_flops: most multiply-accumulates for one image.
+            max_latency_ms: most milliseconds a batch, see ``cost``.
+            cost: how costs are counted or measured.
+            objective: cost to trade fitness off against: parameters, multiply-accumulates of one image (``flops``), or
+                milliseconds a batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
+            reference: cost and fitness of a reference point for the hypervolume of the front.
+            dry_run: return the plan and what it would cost, and run nothing.
+
+        Raises:
+            ValueError: if there is neither a fitness nor images.
+        """
+        if fitness is None and datamodule is None:
+            raise ValueError(
+                "generate needs a score to maximise: --fitness CLASS, or images (--data CLASS), which the shipped meta "
+                "predictor then looks at; see configs/generate"
+            )
+        callback = GenerationCallback(
+            space,
+            fitness or MetaFitness(),
+            sampler or load_preset("default"),
+            data=datamodule,
+            runs=runs,
+            seed=seed,
+            evaluations=evaluations,
+            top_k=top_k,
+            limits=Limits(max_params, max_flops, max_latency_ms),
+            cost_model=cost,
+            objective=objective,
+            reference=reference,
+        )
+        if dry_run:
+            return estimate(callback.generation, datamodule, self.strategy.root_device)
+        self._with_seeds(callback, callback.generation.seeds)
+        if callback.report is None:
+            raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
+        return callback.report
+
+    def compare(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        space: SearchSpace,
+        fitness: Fitness,
+        samplers: dict[str, Sampler],
+        evaluations: int,
+        runs: int = 100,
+        seed: int = 0,
+        checkpoints: list[int] = [50, 100, 200],  # noqa: B006 (shown as the default on the command line)
+        together: int = 250,
+    ) -> list[dict[str, Any]]:
+        """Compare samplers on one problem, with the same seeds and the same budget.
+
+        Args:
+            model: not used.
+            datamodule: images of the task, for a fitness that looks at them.
+            space: where architectures come from.
+            fitness: the score to maximise.
+            samplers: by name; the first one is what the others are tested against.
+            evaluations: distinct architectures each run may evaluate.
+            runs: runs of each sampler.
+            seed: seed of the first run; the others follow consecutively.
+            checkpoints: numbers of evaluations at which success and regret are reported.
+            together: runs that advance in one batch; bounds memory.
+        """
+        comparison = Comparison(space, fitness, samplers, range(seed, seed + runs), evaluations, checkpoints, together)
+        callback = ComparisonCallback(comparison, datamodule)
+        self._with_seeds(callback, comparison.seeds)
+        if callback.rows is None:
+            raise RuntimeError("the comparison was interrupted; continue it with --resume RUN")
+        return callback.rows
+
+    def collect(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        space: SearchSpace,
+        sampler: Sampler,
+        sources: dict[str, pl.LightningDataModule],
+        tasks: dict[str, int] | int = 10,
+        architectures: int = 20,
+        streams: int = 40,
+        images: dict[str, int] = {"train": 1000, "val": 1000, "test": 1000},  # noqa: B006
+        image_size: int = 16,
+        most_classes: int = 20,
+        budget: Budget | None = None,
+        network: dict[str, int] | None = None,
+        seed: int = 0,
+        workers: int = 2,
+    ) -> dict[str, Any]:
+        """Collect meta data: train architectures briefly on many small tasks.
+
+        Args:
+            model: not used.
+            datamodule: not used, see ``sources``.
+            space: where architectures come from.
+            sampler: chooses the architectures of a task by those before.
+            sources: image data sets, by name, of whose classes tasks are made.
+            tasks: how many of each source; one number for all, or one for each.
+            architectures: distinct ones of each task.
+            streams: tasks cycle through this many seeds of the sampler; those of equal seed begin with the same ones.
+            images: most images of each split of a task.
+            image_size: side of the images in pixels.
+            most_classes: most classes of a task.
+            budget: of each training.
+            network: options of the space's networks.
+            seed: of everything random.
+            workers: processes, of one thread each.
+        """
+        collection = Collection(
+            Path(self.default_root_dir),
+            Plan(space, sampler, architectures, streams, budget or Budget(), network or {}, seed),
+        )
+        begun = time.perf_counter()
+        collection.prepare(sources, tasks, images, image_size, most_classes, seed)
+        with tqdm(
+            total=architectures * len(collection.tasks),
+            unit=" trainings",
+            initial=collection.ended,
+            smoothing=0.02,
+            disable=self.progress_bar_callback is None,
+        ) as bar:
+            rows = collection.run(workers, lambda ended: move(bar, ended))
+        counts = {
+            "tasks": len(collection.tasks),
+            "rows": len(rows["task"]),
+            "failed": int(np.isnan(rows["valid"]).sum()),
+        }
+        seconds = {"training": float(rows["seconds"].sum()), "this_session": time.perf_counter() - begun}
+        write_json(
+            Path(self.default_root_dir) / "manifest.json", manifest([seed], torch.device("cpu"), counts, seconds)
+        )
+        return {**counts, "training_seconds": seconds["training"]}
+
+    def _with_seeds(self, callback: pl.Callback, seeds: Sequence[int]) -> None:
+        """Let a callback work with seeds on the devices of this Trainer, each of which gets a share."""
+        if len(seeds) < self.world_size:
+            raise ValueError(
+                f"{self.world_size} devices need at least as many runs to share, got {len(seeds)}; "
+                f"give --runs {self.world_size} or more, or --trainer.devices {len(seeds)}"
+            )
+        loader: DataLoader[int] = DataLoader(list(seeds), batch_size=len(seeds))  # type: ignore[arg-type]
+        self.callbacks.append(callback)
+        try:
+            self.predict(Seeds(), loader, return_predictions=False)
+        finally:
+            self.callbacks.remove(callback)  # another call, or a fit, must not do this again
+
+    def retrain(
+        self,
+        model: pl.LightningModule | None = None,
+        datamodule: pl.LightningDataModule | None = None,
+        *,
+        report: Path,
+        recipe: Recipe | None = None,
+        top_k: int | None = None,
+        network: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Summary:
+        """Build the best architectures of a report and train them for real.
+
+        Args:
+            model: not used; the networks come from the report.
+            datamodule: images to train, select and test on.
+            report: ``RUN/report.json`` of ``ednag generate``.
+            recipe: how to train.
+            top_k: how many architectures, the best first; all of the report's if not given.
+            network: options of the space's network, such as ``{"channels": 16, "cells": 5}``.
+            seed: of initial weights and of everything random in training.
+
+        Raises:
+            ValueError: if there are no images, or ``max_epochs`` was set in place of the recipe's epochs.
+        """
+        if datamodule is None:
+            raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+        if self._arguments.get("max_epochs") is not None:
+            raise ValueError(
+                f"trainer.max_epochs is {self._arguments['max_epochs']}, but the recipe says how long a network is trained: "
+                "use --recipe.epochs"
+            )
+        found, folder, begun = Report.load(report), Path(self.default_root_dir), time.perf_counter()
+        supernets = [weights.provenance() for weights in self.callbacks if isinstance(weights, SupernetWeights)]
+        summary = retrain_report(
+            found,
+            found.load_space(),
+            datamodule,
+            recipe or Recipe(),
+            folder,
+            self.another,
+            top_k=top_k,
+            network=network,
+            seed=seed,
+            supernets=supernets,
+        )
+        finished = [result for result in summary.results if result.status == "finished"]
+        counts = {"architectures": len(summary.results), "finished": len(finished)}
+        seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
+        made = manifest([seed], self.strategy.root_device, counts, seconds)
+        write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
+        return summary
+
+    def another(
+        self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback], inherit: bool = True
+    ) -> pl.Trainer:
+        """Make a fresh Trainer like this one, with its own folder, for one of several networks.
+
+        Args:
+            folder: its ``default_root_dir``, and where its loggers write.
+            max_epochs: epochs to train.
+            callbacks: added to copies of this Trainer's own.
+            inherit: whether to copy this Trainer's own; else they, and how often it validates, are of another training.
+        """
+        arguments = {**self._arguments, "default_root_dir": folder, "max_epochs": max_epochs}
+        own = self._arguments.get("callbacks") or []
+        own = (own if isinstance(own, list) else [own]) if inherit else []
+        arguments["callbacks"] = [*copy.deepcopy(own), *callbacks]
+        if not inherit:
+            arguments["check_val_every_n_epoch"] = 1
+        arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
+        arguments["logger"] = [logger_for(logger, folder) for logger in self.loggers]
+        return pl.Trainer(**arguments)
+
+
+def move(bar: Any, ended: int) -> None:
+    """Move a progress bar to a count."""
+    bar.update(ended - bar.n)

@@ -1,0 +1,141 @@
+"""Limits on what a network may cost, put around any fitness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from ednag.core.archive import INFEASIBLE
+from ednag.costs.counting import Costs
+from ednag.costs.model import LIMITED, CostModel, Limits
+from ednag.fitness.base import Fitness
+from ednag.spaces import SearchSpace
+
+
+class ConstrainedFitness(Fitness):
+    """Another fitness under limits: violators rank below every feasible architecture and are never scored.
+
+    They cost no evaluation of a sampler's budget (:meth:`violates` tells them beforehand).
+
+    A violator's fitness is ``INFEASIBLE * (1 + violation)``, so that among violators less violation ranks higher.
+    Costs are those of the very network that would be built: isomorphic architectures can differ in layers that
+    nothing flows through, and such layers are parameters too. Counters, ``generating`` and everything else about the
+    scores are the wrapped fitness's; cost checks are no look-ups.
+
+    Args:
+        fitness: what is maximised among feasible architectures.
+        limits: what is allowed.
+        cost_model: how costs are found; networks of the space's default size where ``None``.
+
+    Raises:
+        ValueError: if latency is limited and the cost model has none.
+    """
+
+    def __init__(self, fitness: Fitness, limits: Limits, cost_model: CostModel | None = None) -> None:
+        self.fitness = fitness
+        counts = fitness.lookups, fitness.evaluations, fitness.generating
+        super().__init__()  # sets the counters, which are the wrapped fitness's
+        self.lookups, self.evaluations, self.generating = counts
+        self.limits = limits
+        self.cost_model = CostModel() if cost_model is None else cost_model
+        self.name = fitness.name
+        self.partial = fitness.partial
+        if limits.max_latency_ms is not None and self.cost_model.latency_device is None:
+            raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device (e.g. cpu)")
+
+    @property
+    def lookups(self) -> int:
+        """Feasible architectures asked for, repeats included."""
+        return self.fitness.lookups
+
+    @lookups.setter
+    def lookups(self, value: int) -> None:
+        self.fitness.lookups = value
+
+    @property
+    def evaluations(self) -> int:
+        """Feasible architectures that were scored."""
+        return self.fitness.evaluations
+
+    @evaluations.setter
+    def evaluations(self, value: int) -> None:
+        self.fitness.evaluations = value
+
+    @property
+    def generating(self) -> bool:
+        """Whether generation is under way."""
+        return self.fitness.generating
+
+    @generating.setter
+    def generating(self, value: bool) -> None:
+        self.fitness.generating = value
+
+    def setup(
+        self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """Set up the wrapped fitness and the cost model; see :meth:`Fitness.setup`."""
+        super().setup(space, data, device)
+        self.fitness.setup(space, data, device)
+        self.cost_model.setup(space, data)
+
+    def costs(self, genes: Tensor) -> list[Costs]:
+        """Costs of architectures, each distinct one found once.
+
+        Args:
+            genes: int64 ``(n, L)``.
+
+        Returns:
+            ``n`` costs.
+        """
+        return self.cost_model.of_each(genes)
+
+    def explain(self) -> str:
+        """Say what the limits are, and the least of each cost that any architecture had so far."""
+        parts = []
+        for name, limit in vars(self.limits).items():
+            if limit is not None:
+                least = self.cost_model.least(LIMITED[name])
+                parts.append(f"{name} {limit:g}; the least that was seen is {least:g}")
+        return ", ".join(parts) or "none"
+
+    def violation(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Sum of relative excesses, float64 ``(*B,)``: 0 where every limit is met or the architecture is invalid."""
+        violation = torch.zeros(valid.shape, dtype=torch.float64, device=genes.device)
+        if self.limits.any and valid.any():
+            found = [self.limits.violation(costs) for costs in self.costs(genes[valid])]
+            violation[valid] = torch.tensor(found, dtype=torch.float64, device=genes.device)
+        return violation
+
+    def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Tell which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""
+        return self.violation(genes, valid) > 0
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Score a batch, see :meth:`Fitness.__call__`; at or below ``INFEASIBLE`` where a limit is violated."""
+        violation = self.violation(genes, valid)
+        scores = self.fitness(genes, valid & (violation == 0))
+        return torch.where(violation > 0, INFEASIBLE * (1 + violation), scores)
+
+    def score(self, genes: Tensor) -> Tensor:
+        """Score architectures, int64 ``(n, L)``, under the limits."""
+        return self(genes, torch.ones(len(genes), dtype=torch.bool, device=genes.device))
+
+    def details(self, genes: Tensor) -> dict[str, Tensor]:
+        """Parts of the wrapped fitness's scores, see :meth:`Fitness.details`."""
+        return self.fitness.details(genes)
+
+    def reveal(self, genes: Tensor) -> dict[str, Tensor]:
+        """Look up test metrics in the wrapped fitness, see :meth:`Fitness.reveal`."""
+        return self.fitness.reveal(genes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped fitness's state, and the costs found so far."""
+        return {"fitness": self.fitness.state_dict(), "costs": self.cost_model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved."""
+        self.fitness.load_state_dict(state["fitness"])
+        self.cost_model.load_state_dict(state["costs"])

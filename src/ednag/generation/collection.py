@@ -1,0 +1,279 @@
+"""Making the meta data of a predictor: architectures trained briefly on many small tasks (``ednag collect``)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from ednag.core.storage import atomic_write, load_state, save_state
+from ednag.data.sampling import Images, Pool, open_pool
+from ednag.fitness.training import Budget, TrainingFitness
+from ednag.predictor.tasks import TaskDefinition, draw, read_tasks, sample_tasks, write_tasks
+from ednag.samplers import Sampler
+from ednag.spaces import SearchSpace
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+"""One training: ``genes``, ``valid`` and ``test`` accuracy (percent; ``None`` where it failed), ``seconds``, ``seed``, and
+``error``, its message or ``None``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is collected.
+
+    Attributes:
+        space: where architectures come from.
+        sampler: chooses them, task by task, by the validation accuracies of that task so far. Its first proposals are
+            random, later ones resemble the good ones, so that the top is resolved.
+        architectures: distinct ones of each task.
+        streams: tasks cycle through this many seeds of the sampler, so that those of equal seed begin with the same
+            architectures.
+        budget: of each training.
+        network: options of the space's networks.
+        seed: of weights and of the order of images.
+    """
+
+    space: SearchSpace
+    sampler: Sampler
+    architectures: int
+    streams: int
+    budget: Budget
+    network: Mapping[str, int]
+    seed: int = 0
+
+
+class Collection:
+    """Train the architectures of a plan on tasks, in processes of one thread each; a killed collection continues.
+
+    The folder gets ``tasks.json``, ``rows/TASK.jsonl`` (one line a training, appended as it ends), ``pools/`` (the
+    images at the tasks' size: a cache, not to be published) and ``rows.npz`` (everything, rewritten as tasks end).
+
+    Args:
+        folder: where everything is written.
+        plan: what is collected.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        if plan.architectures < 1 or plan.streams < 1:
+            raise ValueError(f"need architectures and streams >= 1, got {plan.architectures} and {plan.streams}")
+        self.folder, self.plan = Path(folder), plan
+        self.tasks: list[TaskDefinition] = []
+
+    def prepare(
+        self,
+        sources: Mapping[str, pl.LightningDataModule],
+        tasks: Mapping[str, int] | int,
+        images: Mapping[str, int],
+        image_size: int,
+        most_classes: int,
+        seed: int = 0,
+    ) -> None:
+        """Define the tasks and cache their sources' images; a folder that has them is left as it is.
+
+        Args:
+            sources: data modules by name.
+            tasks: how many of each source.
+            images: most images of each split of a task.
+            image_size: side of the images in pixels.
+            most_classes: most classes of a task.
+            seed: of the choice of tasks.
+
+        Raises:
+            ValueError: for a number of tasks of an unknown source, or a source that is no classification task.
+        """
+        counts = dict.fromkeys(sources, tasks) if isinstance(tasks, int) else dict(tasks)
+        if odd := sorted(set(counts) ^ set(sources)):
+            raise ValueError(f"sources and numbers of tasks must name the same data sets; not in both: {odd}")
+        if not sources:
+            raise ValueError("name at least one source of images, see configs/collect/")
+        listing = self.folder / "tasks.json"
+        defined: list[list[TaskDefinition]] = []
+        for name, data in sources.items():
+            if not self._pool(name).exists():
+                pool = open_pool(data, image_size)
+                save_state(self._pool(name), {part: images._asdict() for part, images in pool._asdict().items()})
+            if not listing.exists():
+                pool = load_pool(self._pool(name))
+                some = sample_tasks(name, pool.num_classes, counts[name], images, image_size, most_classes, seed=seed)
+                defined.append([draw(pool, task)[0] for task in some])
+        if defined:
+            write_tasks(listing, self.plan.space.name, list(interleaved(defined)))
+        self.tasks = read_tasks(listing)
+
+    def run(self, workers: int, observe: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
+        """Train everything that has not been trained yet.
+
+        Args:
+            workers: processes.
+            observe: called now and then with the number of trainings that have ended, former sessions' included.
+
+        Returns:
+            the rows, see :meth:`save`.
+        """
+        todo = [i for i, task in enumerate(self.tasks) if len(self.rows(task)) < self.plan.architectures]
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=set_worker_up, initargs=(os.getpid(),))
+        with pool:
+            waiting: set[Future[None]] = {
+                pool.submit(collect_task, self.folder, self.plan, self.tasks[i], i) for i in todo
+            }
+            try:
+                while waiting:
+                    done, waiting = wait(waiting, timeout=2.0, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                    if done:
+                        self.save()
+                    if observe is not None:
+                        observe(self.ended)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return self.save()
+
+    @property
+    def ended(self) -> int:
+        """Number of trainings that have ended."""
+        return sum(len(self.rows(task)) for task in self.tasks)
+
+    def rows(self, task: TaskDefinition) -> list[Row]:
+        """Trainings of one task that have ended, in order."""
+        return read_journal(self.folder / "rows" / f"{task.id}.jsonl")
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Write ``rows.npz``.
+
+        Returns:
+            its arrays: ``genes`` int8 ``(n, L)``, ``task`` int32 ``(n,)``, ``valid`` and ``test`` float32 ``(n,)`` in
+            percent (NaN where a training failed), ``seconds`` float32, ``seed`` int64, and the texts ``space``,
+            ``budget`` and ``versions``.
+        """
+        found = [(i, row) for i, task in enumerate(self.tasks) for row in self.rows(task)]
+        budget = {**asdict(self.plan.budget), "network": dict(self.plan.network)}
+        arrays: dict[str, np.ndarray] = {
+            "genes": np.array([row["genes"] for _, row in found], dtype=np.int8),
+            "task": np.array([i for i, _ in found], dtype=np.int32),
+            **{
+                name: np.array([np.nan if row[name] is None else row[name] for _, row in found], dtype=np.float32)
+                for name in ("valid", "test", "seconds")
+            },
+            "seed": np.array([row["seed"] for _, row in found], dtype=np.int64),
+            "space": np.array(self.plan.space.name),
+            "budget": np.array(json.dumps(budget)),
+            "versions": np.array(json.dumps({"python": platform.python_version(), "torch": torch.__version__})),
+        }
+        atomic_write(self.folder / "rows.npz", lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+        return arrays
+
+    def _pool(self, source: str) -> Path:
+        return self.folder / "pools" / f"{source}.pt"
+
+
+class JournalledTraining(TrainingFitness):
+    """A short training whose outcome is appended to a journal, and taken from there if it is in it.
+
+    Args:
+        journal: the file.
+        options: see :class:`TrainingFitness`.
+    """
+
+    def __init__(self, journal: Path, **options: Any) -> None:
+        super().__init__(**options)
+        self.journal = journal
+
+    def score(self, genes: Tensor) -> Tensor:
+        """Validation accuracy in percent; NaN where a training failed."""
+        known = {tuple(row["genes"]): row["valid"] for row in read_journal(self.journal)}
+        return torch.tensor([self._one(one, known) for one in genes], dtype=torch.float64)
+
+    def _one(self, genes: Tensor, known: Mapping[tuple[int, ...], float | None]) -> float:
+        key = tuple(genes.tolist())
+        value = known[key] if key in known else self._train_and_note(genes)
+        return torch.nan if value is None else value
+
+    def _train_and_note(self, genes: Tensor) -> float | None:
+        begun = time.perf_counter()
+        row: Row = {"genes": genes.tolist(), "valid": None, "test": None, "seconds": 0.0, "seed": -1, "error": None}
+        try:
+            row |= self.train(genes)
+        except (RuntimeError, ValueError) as error:  # such as a training that ran out of memory
+            row |= {"error": str(error), "seconds": time.perf_counter() - begun}
+            log.warning("a training failed: %s", error)
+        append_line(self.journal, json.dumps(row))
+        valid: float | None = row["valid"]
+        return valid
+
+
+def collect_task(folder: Path, plan: Plan, task: TaskDefinition, number: int) -> None:
+    """Train the architectures of one task; what its journal holds is not trained again."""
+    images = draw(load_pool(folder / "pools" / f"{task.source}.pt"), task)[1]
+    fitness = JournalledTraining(
+        folder / "rows" / f"{task.id}.jsonl", budget=plan.budget, network=dict(plan.network), seed=plan.seed
+    )
+    fitness.begin(plan.space, images)
+    seeds = [plan.seed + number % plan.streams]
+    plan.sampler.sample(plan.space, fitness, seeds, evaluations=plan.architectures)
+
+
+def set_worker_up(parent: int) -> None:
+    """Give a worker one thread for its work, and another that ends it when its parent is gone."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)  # nothing is lost: what has ended is in the journal
+
+
+def interleaved(groups: Sequence[Sequence[TaskDefinition]]) -> Iterator[TaskDefinition]:
+    """Mix the tasks of all sources evenly, so that a part of the collection is like the whole."""
+    placed = [((i + 0.5) / len(group), g, task) for g, group in enumerate(groups) for i, task in enumerate(group)]
+    return (task for _, _, task in sorted(placed, key=lambda item: item[:2]))
+
+
+def load_pool(path: Path) -> Pool:
+    """Read the cached images of a source."""
+    state = load_state(path)
+    return Pool(*(Images(**state[part]) for part in ("train", "test")))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a file and wait until it is on the disk; a line that a kill cut short is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        if stream.tell() > 0:
+            stream.seek(-1, os.SEEK_END)
+            line = line if stream.read(1) == b"\n" else f"\n{line}"
+        stream.write(f"{line}\n".encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_journal(path: Path) -> list[Row]:
+    """Read the lines of a journal; one that a kill cut short is left out."""
+    rows: list[Row] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            log.warning("%s has a line that is cut short; that training is run again", path)
+    return rows

@@ -1,0 +1,300 @@
+"""One generation: a sampler run to its end with everything saved on the way, and the report of what it found."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from ednag.core.archive import Archive, feasible
+from ednag.core.distributed import everyone, gather, rank, share, world
+from ednag.core.fingerprint import describe_object, fingerprint
+from ednag.core.storage import load_state, save_state
+from ednag.costs.model import CostModel, Limits
+from ednag.fitness import ConstrainedFitness, Fitness
+from ednag.fitness.base import merge_states
+from ednag.generation.front import Front
+from ednag.generation.metrics import unique_rate
+from ednag.generation.report import Candidate, Report
+from ednag.samplers import ParetoDiffusion, Sampler, State
+from ednag.spaces import SearchSpace
+
+Row = dict[str, float]
+"""One line of a generation's history."""
+
+
+class Round(NamedTuple):
+    """What a round's row is made of, in one process.
+
+    Attributes:
+        archive: of its runs, after the round.
+        genes: the architectures asked for, ``(R, N, L)``.
+        values: their fitness, ``(R, N)``.
+        save: whether the state is to be saved.
+    """
+
+    archive: Archive
+    genes: Tensor
+    values: Tensor
+    save: bool
+
+    def shared(self) -> Round:
+        """Return this where all processes can use it: on the CPU, where there are several."""
+        if world() == 1:
+            return self
+        return Round(self.archive.to("cpu"), self.genes.cpu(), self.values.cpu(), self.save)
+
+
+@dataclass
+class Generation:
+    """What to generate, and how.
+
+    Attributes:
+        space: where architectures come from.
+        fitness: the score to maximise.
+        sampler: the method.
+        seeds: one run each.
+        evaluations: distinct architectures a run may evaluate; ``None`` leaves the end to the sampler.
+        top_k: distinct architectures in the report; a front is reported whole.
+        limits: constraints on cost.
+        cost_model: how costs are counted or measured.
+        objective: cost that fitness is traded off against (see :class:`ednag.costs.objective.CostObjective`); ``None`` for none.
+        reference: cost and fitness of a reference point for the hypervolume of the front.
+        save_seconds: least time between two saved states; 5, or the environment variable ``EDNAG_SAVE_SECONDS``.
+    """
+
+    space: SearchSpace
+    fitness: Fitness
+    sampler: Sampler
+    seeds: Sequence[int] = (0,)
+    evaluations: int | None = None
+    top_k: int = 5
+    limits: Limits = field(default_factory=Limits)
+    cost_model: CostModel = field(default_factory=CostModel)
+    objective: str | None = None
+    reference: tuple[float, float] | None = None
+    save_seconds: float = field(default_factory=lambda: float(os.environ.get("EDNAG_SAVE_SECONDS", "5")))
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be >= 1, got {self.top_k}")
+        if self.evaluations is None and self.sampler.steps is None:
+            name = type(self.sampler).__name__
+            raise ValueError(
+                f"{name} has no last step of its own; say how many evaluations it may spend: --evaluations"
+            )
+        if self.objective is None and isinstance(self.sampler, ParetoDiffusion):
+            raise ValueError(
+                "ParetoDiffusion trades fitness off against a cost; say which: --objective params, flops or latency_ms"
+            )
+        against = () if self.objective is None else (self.objective,)
+        self.plan = fingerprint(self.space, self.fitness, self.sampler, self.limits, self.cost_model, *against)
+        if self.limits.any or against:  # isomorphic architectures can differ in cost, so each is looked at by itself
+            self.sampler = copy.copy(self.sampler)
+            self.sampler.distinct = "genes"
+        self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
+        self.front = None if self.objective is None else Front(self.objective, self.constrained, self.reference)
+        self.history: list[Row] = []
+        self.seconds = 0.0
+
+    def setup(self, data: pl.LightningDataModule | None, device: torch.device | str) -> None:
+        """Prepare fitness and costs on a device; see :meth:`Fitness.setup`."""
+        self.device = torch.device(device)
+        self.constrained.setup(self.space, data, device)
+        prior = getattr(self.sampler, "prior", None)
+        if isinstance(prior, Fitness):
+            prior.setup(self.space, data, device)
+        if self.front is not None:
+            self.front.setup(self.sampler)
+
+    def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
+        """Sample to the end, from the last state saved in ``folder`` if there is one.
+
+        In a distributed Trainer each process advances its share of the seeds. All take the same number of rounds, write
+        the same history, and return the same state but for its ``noise`` and ``memory``, which are of the own share.
+
+        Args:
+            folder: where ``state.pt`` is kept.
+            observe: called with each new row of the history.
+
+        Raises:
+            ValueError: if the saved state is of other seeds or another budget.
+        """
+        path = folder / "state.pt"
+        seeds = share(self.seeds)
+        state = self._restore(load_state(path, self.device), seeds) if path.exists() else None
+        begun = time.perf_counter() - self.seconds
+        saved = time.perf_counter()
+
+        def after_round(state: State, genes: Tensor, values: Tensor) -> None:
+            nonlocal saved
+            due = time.perf_counter() - saved >= self.save_seconds
+            rounds = gather(Round(state.archive, genes, values, due).shared())
+            self.history.append(self._row(state.step, rounds))
+            self.seconds = time.perf_counter() - begun
+            if observe is not None:
+                observe(self.history[-1])
+            if rounds[0].save:
+                self._save(path, state)
+                saved = time.perf_counter()
+
+        self.constrained.generating = True
+        try:
+            state = self.sampler.sample(
+                self.space, self.constrained, seeds, self.evaluations, self.device, state, after_round, everyone
+            )
+        finally:
+            self.constrained.generating = False
+        self._save(path, state)
+        if world() > 1:
+            self.constrained.load_state_dict(merge_states(gather(self.constrained.state_dict())))
+            state = replace(state, archive=Archive.join(gather(state.archive.to("cpu"))).to(self.device))
+        return state
+
+    def report(self, state: State) -> Report:
+        """Report the best architectures of all runs; test metrics are looked up here and nowhere else.
+
+        Raises:
+            ValueError: if no run has found an architecture that is valid and meets the limits.
+        """
+        candidates = self._candidates(state.archive)
+        if not candidates:
+            raise ValueError(
+                f"no feasible architecture: {int(state.archive.violators.sum())} violated the limits "
+                f"({self.constrained.explain()}), "
+                f"{int(state.archive.paid.sum())} were evaluated and none has a score; relax the limits or give more "
+                "evaluations"
+            )
+        return Report(
+            space=describe_object(self.space),
+            fitness=self.fitness.name,
+            candidates=candidates,
+            counts=self._counts(state.archive),
+            front=None if self.front is None else self.front.summary(state.archive),
+        )
+
+    def _candidates(self, archive: Archive) -> list[Candidate]:
+        """Best distinct architectures of all runs, or the front; ties by the earlier evaluation, then the lower seed."""
+        ok = (feasible(archive.fitness) & archive.filled).nonzero()
+        order = ok[ok[:, 1].argsort(stable=True)]
+        order = order[archive.fitness[order[:, 0], order[:, 1]].argsort(descending=True, stable=True)]
+        chosen: dict[int, tuple[int, int]] = {} if self.front is None else dict(enumerate(self.front.places(archive)))
+        for run, place in order.tolist() if self.front is None else ():
+            chosen.setdefault(int(self.space.identity(archive.genes[run, place])), (run, place))
+            if len(chosen) == self.top_k:
+                break
+        if not chosen:
+            return []
+        genes = torch.stack([archive.genes[run, place] for run, place in chosen.values()])
+        scores = {**self.fitness.details(genes), **self.fitness.reveal(genes)}
+        costs = self.constrained.costs(genes)
+        return [
+            Candidate(
+                architecture=self.space.describe(genes[i]),
+                genes=genes[i].tolist(),
+                fitness=float(archive.fitness[run, place]),
+                scores={name: float(value[i]) for name, value in scores.items() if value[i].isfinite()},
+                costs={name: value for name, value in vars(costs[i]).items() if value is not None},
+                seed=int(self.seeds[run]),
+                evaluation=place + 1 - int(archive.violates[run, :place].sum()),
+            )
+            for i, (run, place) in enumerate(chosen.values())
+        ]
+
+    def _counts(self, archive: Archive) -> dict[str, float]:
+        keys = archive.keys[archive.filled & ~archive.violates]
+        return {
+            "runs": len(self.seeds),
+            "lookups": int(archive.lookups.sum()),
+            "distinct_evaluations": int(archive.paid.sum()),
+            "feasible_evaluations": int((feasible(archive.fitness) & archive.filled).sum()),
+            "failed_evaluations": int((archive.fitness.isneginf() & archive.filled).sum()),
+            "violators": int(archive.violators.sum()),
+            "exhausted_runs": int(self.sampler.exhausted(archive).sum()),
+            "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
+            "unknown": self.fitness.unknown,
+            "valid_rate": _mean([row["valid"] for row in self.history]),
+            "unique_rate": _mean([row["unique"] for row in self.history]),
+            "novel_rate": _mean([row["novel"] for row in self.history[1:]]),
+        }
+
+    def _row(self, step: int, rounds: Sequence[Round]) -> Row:
+        """Sum up a round, as means over the runs of all processes."""
+        archive = Archive.join([part.archive for part in rounds])
+        most = max(part.genes.shape[1] for part in rounds)
+        places = [torch.arange(most) % part.genes.shape[1] for part in rounds]  # who proposed less repeats itself
+        genes = torch.cat([part.genes[:, place] for part, place in zip(rounds, places, strict=True)])
+        values = torch.cat([part.values[:, place] for part, place in zip(rounds, places, strict=True)])
+        best = archive.fitness.amax(1)
+        ok = feasible(values)
+        valid = self.space.valid(genes)
+        before = self.history[-1]["evaluations"] + self.history[-1]["violators"] if self.history else 0.0
+        return {
+            "step": step,
+            "evaluations": float(archive.paid.double().mean()),
+            "violators": float(archive.violators.double().mean()),
+            "lookups": float(archive.lookups.double().mean()),
+            "best": _feasible_mean(best),
+            "mean": _feasible_mean(values),
+            "valid": float(valid.double().mean()),
+            "feasible": float(ok.double().mean()),
+            "unique": float(unique_rate(self.space.code(genes.where(valid[..., None], 0))).mean()),
+            "novel": (float(archive.count.double().mean()) - before) / genes.shape[1],
+        }
+
+    def _save(self, path: Path, state: State) -> None:
+        """Save where everything stands: one file, with a part for each process."""
+        shards = gather(self._state_dict(state))
+        if rank() == 0:
+            save_state(path, shards[0] if len(shards) == 1 else {"shards": shards})
+
+    def _state_dict(self, state: State) -> dict[str, Any]:
+        return {
+            "state": state.state_dict(),
+            "fitness": self.constrained.state_dict(),
+            "plan": self.plan,
+            "history": self.history,
+            "seconds": self.seconds,
+            "evaluations": self.evaluations,
+        }
+
+    def _restore(self, saved: dict[str, Any], own: Sequence[int]) -> State:
+        shards = saved.get("shards", [saved])
+        if len(shards) != world():
+            raise ValueError(
+                f"the saved state is of {len(shards)} process(es), this run has {world()}; "
+                f"resume with --trainer.devices {len(shards)}"
+            )
+        saved = shards[rank()]
+        seeds, evaluations = saved["state"]["noise"]["seeds"], saved["evaluations"]
+        if list(own) != seeds or self.evaluations != evaluations:
+            raise ValueError(
+                f"the saved state is of {len(seeds)} runs from seed {seeds[0]} with evaluations={evaluations}; "
+                f"got {len(own)} runs from seed {own[0]} with evaluations={self.evaluations}. "
+                "Resume with the run's own config, or start a new run"
+            )
+        if saved["plan"] != self.plan:
+            raise ValueError(
+                "the saved state is of another space, fitness, sampler or limits; resume with the run's own config, "
+                "or start a new run"
+            )
+        self.history, self.seconds = saved["history"], saved["seconds"]
+        self.constrained.load_state_dict(saved["fitness"])
+        return self.sampler.resume(self.space, saved["state"], self.device)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)
+
+
+def _feasible_mean(values: Tensor) -> float:
+    """Mean of the feasible values; NaN where there is none."""
+    return float(values[feasible(values)].mean())

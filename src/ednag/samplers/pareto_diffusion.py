@@ -1,0 +1,191 @@
+"""Evolutionary diffusion towards a whole Pareto front: fitness against a cost that is known before any evaluation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ednag.core.archive import feasible
+from ednag.evolution.operators import average_rank
+from ednag.evolution.pareto import expected_gain, gap_to_front
+from ednag.samplers.archive_diffusion import ArchiveDiffusion, Members
+from ednag.samplers.base import State
+from ednag.samplers.surrogate import GaussianProcess, standardise
+
+
+class CostFunction(Protocol):
+    """A cost of architectures that needs no evaluation, such as :class:`ednag.costs.objective.CostObjective`."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether thousands of architectures can be asked for at once."""
+
+    def __call__(self, genes: Tensor) -> Tensor:
+        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` where a limit is violated."""
+
+
+class FrontMembers(Members):
+    """Members whose ``rank`` is by the gap to the front.
+
+    Attributes:
+        target: normal scores of their fitness, float64 ``(R, M)``, see :func:`normal_scores`.
+        cost: float64 ``(R, M)``, 0 where not a member.
+    """
+
+    target: Tensor
+    cost: Tensor
+
+
+class ParetoDiffusion(ArchiveDiffusion):
+    """:class:`ArchiveDiffusion` with a front in place of an optimum.
+
+    1. *Denoise* and *correct* as there, but a member's rank is by its gap to the front: the fitness rank that it lacks of
+       the best member that costs no more. The whole front weighs most, whatever it costs.
+    2. *Screen* by the expected gain of hypervolume (:func:`ednag.evolution.pareto.expected_gain`): the cost of a proposal
+       is known exactly and for free, since it depends on the architecture alone; its fitness is what a Gaussian process
+       on the normal scores of the archive's fitness says, with ``optimism`` times its deviation. What is isomorphic to a
+       member that costs no more can gain nothing.
+
+    Fitness enters through ranks alone, costs as they are. Where costs take time (a network has to be built, or timed),
+    a second process predicts them for the pool, and only the ``shortlist`` that looks best is really asked for.
+
+    Args:
+        initial: unscreened uniform architectures at the start.
+        optimism: factor on the predicted deviation, > 0.
+        shortlist: proposals a round whose cost is really asked for where it takes time, >= 1.
+        surrogate: the model of fitness; by default one with little noise, whose features weigh more than the genes.
+        distinct: what counts as one architecture; generation against a cost sets ``genes``, as isomorphic architectures
+            can differ in cost.
+        options: further settings of :class:`ArchiveDiffusion`. There are no epochs here: a front has no single optimum to
+            be stuck at.
+    """
+
+    def __init__(
+        self,
+        initial: int = 10,
+        optimism: float = 1.5,
+        shortlist: int = 16,
+        surrogate: GaussianProcess | None = None,
+        distinct: Literal["isomorphism", "genes"] = "genes",
+        **options: Any,
+    ) -> None:
+        if optimism <= 0 or shortlist < 1:
+            raise ValueError(f"need optimism > 0 and shortlist >= 1, got {optimism} and {shortlist}")
+        model = surrogate or GaussianProcess(gene_scale=0.25, feature_scale=0.42, nugget=0.005)
+        super().__init__(initial=initial, patience=0, surrogate=model, distinct=distinct, **options)
+        self.optimism, self.shortlist = optimism, shortlist
+        self._cost: CostFunction | None = None
+
+    def against(self, cost: CostFunction) -> None:
+        """Name the cost that fitness is traded off against; needed before the first :meth:`ask`."""
+        self._cost = cost
+
+    def start(self, state: State) -> State:
+        """See :meth:`ArchiveDiffusion.start`.
+
+        Raises:
+            ValueError: if no cost was named.
+        """
+        self._ask_cost(state.archive.genes[:0, 0], state.archive.filled[:0, 0])
+        return super().start(state)
+
+    def _members(self, state: State) -> FrontMembers:
+        """Look back over the archive, at most ``window`` members; what violated a limit has no fitness and is left out."""
+        count = state.archive.count[:, None]
+        place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
+        fitness = state.archive.fitness[:, : place.shape[1]]
+        real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not self._partial)))
+        genes = state.archive.genes[:, : place.shape[1]]
+        cost = self._ask_cost(genes, real)
+        if place.shape[1] > self.window:
+            worth = -gap_to_front(cost, -average_rank(fitness, real), real)
+            worth = worth.where(place < count - self.window // 2, torch.inf).where(real, -torch.inf)
+            keep = worth.argsort(dim=1, descending=True, stable=True)[:, : self.window].sort(1).values
+            real, fitness, cost = (one.gather(1, keep) for one in (real, fitness, cost))
+            genes = genes.gather(1, keep[..., None].expand(-1, -1, genes.shape[-1]))
+        rank = average_rank(fitness, real)
+        members = FrontMembers(genes, real, average_rank(-gap_to_front(cost, -rank, real), real))
+        members.target, members.cost = normal_scores(rank, real), cost
+        return members
+
+    def _score(self, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
+        """Order of preference, ``(R, N)``: log expected gain; uniform ones first, by turns, at the beginning."""
+        if self.surrogate is None or not isinstance(members, FrontMembers):
+            return super()._score(members, pool, opening)
+        known, asked = (self.surrogate.embed(self.space, genes) for genes in (members.genes, pool))
+        mean, deviation = self.surrogate.predict(self.space, known, members.target, members.real, asked)
+        valid = self.space.valid(pool)
+        if self._cost is not None and not self._cost.quick:
+            guess = self._predicted_cost(members, known, asked)
+            likely = self._gain(members, mean, deviation, guess).where(valid, -torch.inf)
+            worst = likely.sort(1, descending=True).values[:, min(self.shortlist, pool.shape[1]) - 1, None]
+            valid = valid & (likely >= worst) & ~opening[:, None]
+        cost = self._ask_cost(pool, valid)
+        hopeful = valid & cost.isfinite() & ~self._known_cheaper(members, pool, valid, cost)
+        gain = self._gain(members, mean, deviation, cost).where(hopeful, -torch.inf)
+        plain = -torch.arange(pool.shape[1], device=pool.device).double().expand(pool.shape[:2])
+        return plain.where(opening[:, None], gain)
+
+    def _known_cheaper(self, members: FrontMembers, pool: Tensor, valid: Tensor, cost: Tensor) -> Tensor:
+        """Tell which proposals are isomorphic to a member that costs no more, ``(R, N)``: their fitness is known."""
+        asked = self.space.identity(pool.where(valid[..., None], 0))
+        known = self.space.identity(members.genes.where(members.real[..., None], 0))
+        same = (asked[..., None] == known[:, None]) & members.real[:, None]
+        return (same & (members.cost[:, None] <= cost[..., None])).any(-1) & valid
+
+    def _gain(self, members: FrontMembers, mean: Tensor, deviation: Tensor, cost: Tensor) -> Tensor:
+        """Log of the expected gain, ``(R, N)``, rounded to 2^-20 (see :meth:`GaussianProcess.score`).
+
+        Area counts up to the largest cost of members and proposals, and from the least fitness of members.
+        """
+        usual = members.cost.where(members.real, 0.0)
+        top = torch.maximum(usual.amax(1), cost.where(cost.isfinite(), 0.0).amax(1))
+        low = members.target.where(members.real, torch.inf).amin(1).clamp(max=0)
+        scale = top.clamp(min=1e-9)[:, None]
+        gain = expected_gain(
+            mean,
+            self.optimism * deviation,
+            cost / scale,
+            (usual / scale, members.target, members.real),
+            (torch.ones_like(top), low),
+        )
+        return (gain.clamp(min=1e-99).log() * 2**20).round() / 2**20
+
+    def _predicted_cost(self, members: FrontMembers, known: Tensor, asked: Tensor) -> Tensor:
+        """Cost of proposals as a Gaussian process sees it, ``(R, N)``, not below the cheapest member's."""
+        process, real = self.surrogate or GaussianProcess(), members.real
+        number = real.sum(1, keepdim=True).clamp(min=1)
+        centre = members.cost.sum(1, keepdim=True) / number
+        target = (members.cost - centre).where(real, 0.0)
+        spread = (target.square().sum(1, keepdim=True) / number).sqrt().clamp(min=1e-9)
+        mean = process.predict(self.space, known, target / spread, real, asked)[0]
+        return (centre + spread * mean).maximum(members.cost.where(real, torch.inf).amin(1, keepdim=True))
+
+    def _ask_cost(self, genes: Tensor, wanted: Tensor) -> Tensor:
+        """Cost where wanted, 0 elsewhere, float64, the shape of ``wanted``."""
+        if self._cost is None:
+            raise ValueError(
+                f"{type(self).__name__} trades fitness off against a cost; say which: "
+                "--objective params, flops or latency_ms"
+            )
+        out = torch.zeros(wanted.shape, dtype=torch.float64, device=genes.device)
+        if wanted.any():
+            out[wanted] = self._cost(genes[wanted]).to(out)
+        return out
+
+
+def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
+    """Turn ranks into the quantiles of a normal distribution: ``Phi^-1(1 - (rank + 1/2) / m)``, standardised.
+
+    Args:
+        rank: 0 is best, float64 ``(R, M)``.
+        member: which entries count, bool ``(R, M)``; ``m`` a run.
+
+    Returns:
+        float64 ``(R, M)``: zero mean and unit variance over the members of a run, 0 elsewhere (and where all tie).
+    """
+    m = member.sum(-1, keepdim=True).clamp(min=1)
+    share = (1 - (rank + 0.5) / m).where(member, 0.5)
+    return standardise(torch.special.ndtri(share), member)

@@ -1,0 +1,84 @@
+"""Building the network of an architecture, the same one whatever was built before."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ednag.spaces import SearchSpace
+
+
+def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, int]:
+    """Return options if the space's networks have them all.
+
+    Args:
+        space: whose :meth:`SearchSpace.build` gets the options.
+        options: by name, e.g. ``{"channels": 16, "cells": 1}``.
+
+    Raises:
+        ValueError: for an option that the space doesn't know, naming those it knows.
+    """
+    fixed = {"genes", "num_classes", "in_channels"}
+    parameters = inspect.signature(space.build).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.name not in fixed]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(options)
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"networks of {space.name} have no option {name!r}; they have {', '.join(known) or 'none at all'}"
+            )
+    return dict(options)
+
+
+def build_network(
+    space: SearchSpace, genes: Tensor, num_classes: int, in_channels: int, options: Mapping[str, int], seed: int = 0
+) -> nn.Module:
+    """Build and initialise a network on the CPU, the same one whatever was drawn or built before.
+
+    Args:
+        space: what the genes mean.
+        genes: int64 ``(L,)``.
+        num_classes: number of logits.
+        in_channels: channels of the images.
+        options: further arguments of the space's ``build``.
+        seed: of the initialisation; the global random state stays as it is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return space.build(genes, num_classes, in_channels=in_channels, **options)
+
+
+def architecture_seed(seed: int, identity: int) -> int:
+    """Mix a seed and an architecture's identity into the seed of its initialisation, in ``0 .. 2**63 - 1``."""
+    digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def representative(space: SearchSpace, genes: Tensor) -> Tensor:
+    """Swap each architecture for the member of its isomorphism class that its identity names, where it names one.
+
+    Isomorphic architectures share one score, so it must not depend on which of them is asked for first. Where the
+    identity is itself the code of a class member (as in NAS-Bench-201), that member stands for the class; elsewhere
+    architectures stand for themselves.
+
+    Args:
+        space: what the genes mean.
+        genes: int64 ``(n, L)``, in range.
+
+    Returns:
+        int64 ``(n, L)``.
+    """
+    identity = space.identity(genes)
+    rest, digits = identity, []
+    for cardinality in reversed(space.cardinalities):
+        digits.append(rest % cardinality)
+        rest = rest // cardinality
+    named = torch.stack(digits[::-1], -1)
+    fits = (rest == 0) & space.valid(named)
+    fits[fits.clone()] = space.identity(named[fits]) == identity[fits]
+    return torch.where(fits[:, None], named, genes)

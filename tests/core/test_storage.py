@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from ednag.core.storage import atomic_write, load_state, save_state, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "file"
+    atomic_write(path, lambda stream: stream.write(b"old"))
+
+    def fail(stream) -> None:  # type: ignore[no-untyped-def]
+        stream.write(b"half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        atomic_write(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_not_a_number_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_states_come_back_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"x": torch.arange(3), "n": 2})
+    assert load_state(path)["x"].tolist() == [0, 1, 2]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match="damaged"):
+        load_state(path)
+    with pytest.raises(FileNotFoundError):
+        load_state(tmp_path / "none.pt")
+
+
+def test_code_in_a_state_never_runs(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"x": Evil()}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="damaged or not a saved state"):
+        load_state(tmp_path / "state.pt")
+    assert not (tmp_path / "ran").exists()

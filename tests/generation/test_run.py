@@ -1,0 +1,190 @@
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor
+
+from ednag.costs.model import CostModel, Limits
+from ednag.engine.callbacks import GenerationCallback
+from ednag.engine.trainer import Trainer
+from ednag.fitness import BenchmarkFitness, Fitness
+from ednag.generation.estimate import estimate
+from ednag.generation.report import Report
+from ednag.generation.run import Generation
+from ednag.samplers import ParetoDiffusion, RandomSearch, RegularisedEvolution
+from ednag.spaces import NASBench201
+
+
+class Convolutions(Fitness):
+    """How many edges carry a 3x3 convolution; cells that begin with one fail."""
+
+    name = "3x3 convolutions"
+
+    def score(self, genes: Tensor) -> Tensor:
+        return (genes == 3).sum(-1).double().where(genes[:, 0] != 3, torch.nan)
+
+    def reveal(self, genes: Tensor) -> dict[str, Tensor]:
+        super().reveal(genes)
+        return {"hidden": genes.sum(-1).double()}
+
+
+def generation(**options: object) -> Generation:
+    defaults = {"space": NASBench201(), "fitness": Convolutions(), "sampler": RandomSearch(), "evaluations": 40}
+    made = Generation(**{**defaults, **options})  # type: ignore[arg-type]
+    made.setup(None, "cpu")
+    return made
+
+
+def test_the_report_holds_the_best_distinct_architectures_of_all_runs(tmp_path: Path) -> None:
+    made = generation(seeds=(4, 5, 6), top_k=7)
+    state = made.run(tmp_path)
+    report = made.report(state)
+    space, archive = made.space, state.archive
+    everything = {}
+    for run in range(3):
+        for place in range(40):
+            key, value = int(archive.keys[run, place]), float(archive.fitness[run, place])
+            if value > -torch.inf:
+                everything[key] = max(everything.get(key, -1.0), value)
+    best = sorted(everything.values(), reverse=True)[:7]
+    assert [c.fitness for c in report.candidates] == best
+    assert len({int(space.identity(torch.tensor(c.genes))) for c in report.candidates}) == 7
+    for candidate in report.candidates:
+        row = candidate.seed - 4
+        assert archive.genes[row, candidate.evaluation - 1].tolist() == candidate.genes
+        assert candidate.scores == {"hidden": float(sum(candidate.genes))}
+        assert space.describe(torch.tensor(candidate.genes)) == candidate.architecture
+    assert report.counts["distinct_evaluations"] == 120
+
+
+def test_violators_are_never_reported_and_never_scored(tmp_path: Path) -> None:
+    made = generation(limits=Limits(max_params=200_000), evaluations=60)
+    report = made.report(made.run(tmp_path))
+    assert all(c.costs["params"] <= 200_000 for c in report.candidates)
+    impossible = generation(limits=Limits(max_params=10.0))
+    state = impossible.run(tmp_path / "other")
+    with pytest.raises(ValueError, match="no feasible architecture"):
+        impossible.report(state)
+
+
+def test_test_metrics_are_sealed_while_generating(tmp_path: Path) -> None:
+    class Peeking(Convolutions):
+        def score(self, genes: Tensor) -> Tensor:
+            return self.reveal(genes)["hidden"]
+
+    with pytest.raises(RuntimeError, match="while generation is under way"):
+        generation(fitness=Peeking()).run(tmp_path)
+
+
+def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:
+    generation().run(tmp_path)
+    others = ({"seeds": (1,)}, {"evaluations": 41}, {"sampler": RandomSearch(3)}, {"limits": Limits(max_params=1e6)})
+    for options in others:
+        with pytest.raises(ValueError, match="the saved state is of"):
+            generation(**options).run(tmp_path)
+
+
+def test_a_sampler_without_an_end_needs_a_budget() -> None:
+    with pytest.raises(ValueError, match="--evaluations"):
+        generation(evaluations=None)
+
+
+def test_the_estimate_scores_a_few_and_multiplies() -> None:
+    text = estimate(generation(), None)
+    assert "at most 40 distinct" in text
+    assert "3x3 convolutions" in text
+
+
+def test_generate_through_the_trainer(tmp_path: Path) -> None:
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    report = trainer.generate(
+        space=NASBench201(), fitness=Convolutions(), sampler=RegularisedEvolution(), runs=3, evaluations=50
+    )
+    assert isinstance(report, Report)
+    assert Report.load(tmp_path) == report
+    assert not any(isinstance(callback, GenerationCallback) for callback in trainer.callbacks)
+
+
+def test_the_callback_generates_when_a_fit_has_ended(tmp_path: Path) -> None:
+    class Line(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return self.layer(batch[0]).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    callback = GenerationCallback(NASBench201(), Convolutions(), RandomSearch(), evaluations=20)
+    trainer = Trainer(
+        default_root_dir=tmp_path, logger=False, accelerator="cpu", max_epochs=1, callbacks=[callback],
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 1)))
+    trainer.fit(Line(), data)
+    assert Report.load(tmp_path).candidates
+
+
+def test_search_on_the_table_selects_by_validation_and_then_shows_test(
+    tmp_path: Path, nasbench201: dict, shared: object
+) -> None:
+    fitness = BenchmarkFitness(str(shared("benchmarks/nasbench201.npz")), "cifar10")  # type: ignore[operator]
+    made = generation(fitness=fitness, sampler=RegularisedEvolution(), evaluations=200, seeds=(0, 1, 2))
+    best = made.report(made.run(tmp_path)).candidates[0]
+    row = next(i for i, ops in enumerate(nasbench201["ops"].tolist()) if ops == best.genes)
+    assert best.fitness == pytest.approx(float(nasbench201["cifar10/valid/200"][row]), abs=1e-4)
+    assert best.scores["cifar10/test/200"] == pytest.approx(float(nasbench201["cifar10/test/200"][row]), abs=1e-4)
+    assert best.fitness > 91.0
+
+
+def test_a_front_that_was_interrupted_goes_on_to_the_same_report(tmp_path: Path) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    class Scattered(Fitness):
+        name = "scattered"
+
+        def score(self, genes: Tensor) -> Tensor:
+            return (self.space.identity(genes) * 3_079 % 619).double()
+
+    def front(folder: Path, stop_at: float | None = None) -> Report:
+        generation = Generation(
+            NASBench201(),
+            Scattered(),
+            ParetoDiffusion(initial=6, pool=24),
+            seeds=(0, 1),
+            evaluations=40,
+            cost_model=CostModel(network={"channels": 4, "cells": 1}),
+            objective="params",
+            save_seconds=0,
+        )
+        generation.setup(None, "cpu")
+
+        def observe(row: dict[str, float]) -> None:
+            if stop_at is not None and row["evaluations"] >= stop_at:
+                raise InterruptionError
+
+        return generation.report(generation.run(folder, observe))
+
+    folders = [tmp_path / name for name in ("whole", "parts")]
+    for folder in folders:
+        folder.mkdir()
+    whole = front(folders[0])
+    for stop_at in (10, 30):
+        with pytest.raises(InterruptionError):
+            front(folders[1], stop_at)
+    assert front(folders[1]) == whole
+    assert whole.front is not None
+    costs = [one.costs["params"] for one in whole.candidates]
+    assert costs == sorted(costs, reverse=True)  # fittest first: along a front, cheaper is less fit
+    assert len(set(costs)) == len(costs) > 2
+    assert all(row["hypervolume"] > 0 for row in whole.front["hypervolumes"])

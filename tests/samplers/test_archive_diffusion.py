@@ -1,0 +1,265 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ednag.core.archive import INFEASIBLE
+from ednag.core.noise import Noise
+from ednag.core.storage import load_state, save_state
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Sampler, State
+from ednag.samplers.archive_diffusion import Members
+from ednag.spaces import NASBench201, SearchSpace
+from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
+
+
+class TestDefault(SamplerChecks):
+    budget = 100
+
+    def make(self) -> Sampler:
+        return ArchiveDiffusion()
+
+
+class TestWithoutSurrogate(SamplerChecks):
+    budget = 80
+
+    def make(self) -> Sampler:
+        return ArchiveDiffusion(screen=False)
+
+
+class TestSmallWindowAndQuickRestarts(SamplerChecks):
+    """The archive outgrows the window, and epochs end, well within the budget; gene strings count one by one."""
+
+    budget = 80
+
+    def make(self) -> Sampler:
+        return ArchiveDiffusion(window=30, patience=0.5, batch_growth=10, distinct="genes")
+
+
+class Uneven(NASBench201):
+    """Few choices, unequal ones, and a gene without any."""
+
+    cardinalities = (2, 3, 1, 2, 4, 1)
+    random = SearchSpace.random  # each gene by itself
+
+
+class Barred(NASBench201):
+    """Only a quarter of the gene strings is valid."""
+
+    random = SearchSpace.random  # each gene by itself
+
+    def valid(self, genes: torch.Tensor) -> torch.Tensor:
+        return super().valid(genes) & (genes[..., 0] % 2 == 1) & (genes[..., 1] < 3)
+
+
+class Vast(NASBench201):
+    """More gene strings than could be enumerated, without isomorphism or features."""
+
+    cardinalities = (5,) * 28
+    random = SearchSpace.random  # each gene by itself
+
+    def features(self, genes: torch.Tensor) -> torch.Tensor:
+        return super(NASBench201, self).features(genes)
+
+    def identity(self, genes: torch.Tensor) -> torch.Tensor:
+        return self.code(genes)
+
+
+def summed(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    return genes.double().sum(-1).where(valid, -torch.inf)
+
+
+@pytest.mark.parametrize("space", [Uneven(), Barred(), Vast()])
+def test_any_space_and_a_run_alone_is_the_run_in_a_batch(space: NASBench201) -> None:
+    sampler = ArchiveDiffusion(distinct="genes")
+    together = sampler.sample(space, summed, [1, 2, 3, 4], 60)
+    expected = min(60, space.size)
+    assert together.archive.count.tolist() == [expected] * 4
+    assert space.valid(together.archive.genes[:, :expected]).all()
+    for i, seed in enumerate((1, 2, 3, 4)):
+        alone = sampler.sample(space, summed, [seed], 60)
+        assert torch.equal(alone.archive.keys[0, :expected], together.archive.keys[i, :expected])
+
+
+def test_a_space_smaller_than_the_budget_is_evaluated_whole_and_ends() -> None:
+    state = ArchiveDiffusion(distinct="genes").sample(Uneven(), closeness, [0, 1], 500)
+    assert state.archive.count.tolist() == [48, 48]
+    isomorphic = ArchiveDiffusion().sample(Uneven(), closeness, [0, 1], 500)
+    genes = torch.cartesian_prod(*[torch.arange(k) for k in Uneven.cardinalities])
+    assert isomorphic.archive.count.tolist() == [len(Uneven().identity(genes).unique())] * 2
+
+
+def test_failures_and_violated_constraints_rank_last_in_their_order() -> None:
+    """Violators are led to the feasible region: of two that violate, the less negative guides."""
+
+    def constrained(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        excess = (genes >= 2).sum(-1)
+        value = torch.where(excess > 1, INFEASIBLE * (1.0 + excess), closeness(genes, valid))
+        return value.where(genes[..., 5] != 3, -torch.inf)
+
+    state = ArchiveDiffusion().sample(SPACE, constrained, list(range(6)), 60)
+    feasible = state.archive.fitness[:, :60] > INFEASIBLE
+    assert feasible[:, 30:].double().mean() > 2 * feasible[:, :6].double().mean()
+    assert feasible.any(1).all()
+
+
+class Gappy:
+    """Closeness, known for one architecture in eight only."""
+
+    def __init__(self, partial: bool) -> None:
+        self.partial = partial
+
+    def __call__(self, genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        known = SPACE.identity(genes) * 2654435761 % 2**32 < 2**29
+        return closeness(genes, valid).where(known, -torch.inf)
+
+
+def test_what_a_partial_fitness_does_not_know_misleads_nobody() -> None:
+    told, untold = (
+        ArchiveDiffusion().sample(SPACE, Gappy(partial), range(30), 100).archive for partial in (True, False)
+    )
+    assert told.count.tolist() == [100] * 30
+    assert told.fitness.amax(1).mean() > untold.fitness.amax(1).mean() + 6  # about two standard errors
+
+
+def test_only_ranks_matter() -> None:
+    def stretched(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return (closeness(genes, valid) / 7).exp() - 1e4
+
+    a, b = (ArchiveDiffusion().sample(SPACE, f, [0, 1, 2], 80) for f in (closeness, stretched))
+    assert torch.equal(a.archive.keys, b.archive.keys)
+
+
+def test_it_climbs_a_smooth_hill_soon() -> None:
+    state = ArchiveDiffusion().sample(SPACE, closeness, list(range(10)), 60)
+    assert torch.isin(state.archive.keys, SPACE.identity(TARGET)).any(1).all()
+
+
+PARTS = ("denoise", "recombine", "weigh", "correct", "screen")
+
+
+def test_each_ablation_changes_the_proposals_and_keeps_the_size_of_the_pool() -> None:
+    options: list[dict[str, bool]] = [{}, *({part: False} for part in PARTS)]
+    samplers = [ArchiveDiffusion(**option) for option in options]
+    keys = {tuple(s.sample(SPACE, closeness, [0], 40).archive.keys[0, :40].tolist()) for s in samplers}
+    assert len(keys) == len(options)
+    none = ArchiveDiffusion(**dict.fromkeys(PARTS, False))
+    assert none.sample(SPACE, closeness, [0], 20).archive.count.tolist() == [20]
+
+
+def candidates(**options: bool) -> torch.Tensor:
+    """What a round proposes besides uniform architectures, from an archive of two that differ in every gene."""
+    sampler = ArchiveDiffusion(**options)
+    sampler.space = SPACE
+    genes = torch.tensor([[[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]]])
+    members = Members(genes, torch.tensor([[True, True]]), torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+    return sampler._pool(Noise([0]), members)[0, sampler.uniform :]
+
+
+def test_denoising_recombines_members_and_the_corrector_brings_in_what_none_has() -> None:
+    recombined = candidates(correct=False, weigh=False)
+    assert recombined.max() <= 1
+    assert recombined.sum(-1).unique().numel() > 3
+    assert candidates(correct=False, weigh=False, recombine=False).sum(-1).unique().tolist() == [0, 6]
+    foreign = (candidates() > 1).sum(-1)
+    assert foreign.max() == 2
+    assert (foreign > 0).double().mean() > 0.5
+    assert (candidates(denoise=False, correct=False) > 1).double().mean() > 0.5
+
+
+def test_weights_lead_denoising_to_the_better_member() -> None:
+    zeros = [float((candidates(correct=False, weigh=weigh) == 0).double().mean()) for weigh in (True, False)]
+    assert zeros[0] > 0.9
+    assert zeros[1] == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_stale_run_opens_a_new_epoch() -> None:
+    def constant(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(valid.shape, dtype=torch.float64)
+
+    epochs: list[int] = []
+    ArchiveDiffusion(patience=1.0).sample(
+        SPACE, constant, [0], 80, after_round=lambda state, *_: epochs.append(int(state.memory["epoch"][0]))
+    )
+    # stale from the end of the opening of 6: 24 one-gene changes later an epoch is over
+    assert sorted(set(epochs)) == [0, 30, 60]
+    never: list[int] = []
+    ArchiveDiffusion(patience=0).sample(
+        SPACE, constant, [0], 80, after_round=lambda state, *_: never.append(int(state.memory["epoch"][0]))
+    )
+    assert set(never) == {0}
+
+
+def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
+    sampler = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=1.0))
+    whole = sampler.sample(SPACE, closeness, [3, 4], 100)
+
+    def keep(state: State, *_: torch.Tensor) -> None:
+        if int(state.archive.count[0]) >= 60 and not (tmp_path / "state.pt").exists():
+            save_state(tmp_path / "state.pt", state.state_dict())
+
+    sampler.sample(SPACE, closeness, [3, 4], 100, after_round=keep)
+    again = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=1.0))
+    state = again.resume(SPACE, load_state(tmp_path / "state.pt"))
+    end = again.sample(SPACE, closeness, [3, 4], 100, state=state)
+    assert torch.equal(end.archive.keys, whole.archive.keys)
+
+
+def test_a_good_prior_saves_evaluations_and_a_misleading_one_fades() -> None:
+    """Evaluations until the target, by what a prior says: nothing, the truth with errors, or the contrary."""
+    seeds = list(range(12))
+
+    def likely(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return (genes == TARGET).double() @ torch.tensor([1.0, 0.2, 1.5, 0.6, 2.0, 0.0], dtype=torch.float64)
+
+    def spent(prior: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None) -> float:
+        archive = ArchiveDiffusion(prior=prior).sample(SPACE, closeness, seeds, 120).archive
+        hit = torch.isin(archive.keys, SPACE.identity(TARGET))
+        return float(torch.where(hit.any(1), hit.double().argmax(1) + 1.0, 120.0).mean())
+
+    without = spent(None)
+    assert spent(likely) < 0.8 * without
+    assert spent(lambda genes, valid: -likely(genes, valid)) < 100
+
+
+def test_only_the_order_of_a_prior_matters_and_nan_is_worst() -> None:
+    def score(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return closeness(genes, valid).where(genes[..., 0] != 2, torch.nan)
+
+    keys = []
+    for prior in (score, lambda genes, valid: (score(genes, valid) / 9).exp() - 5):
+        sampler = ArchiveDiffusion(prior=prior)
+        keys.append(sampler.sample(SPACE, closeness, [0, 1], 40).archive.keys[:, :40])
+        alone = sampler.sample(SPACE, closeness, [1], 40).archive.keys[0, :40]
+        assert torch.equal(alone, keys[-1][1])
+    assert torch.equal(*keys)
+
+
+def test_a_prior_is_told_which_architectures_are_valid_and_leads_the_first_half() -> None:
+    space = Barred()
+
+    def score(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        assert space.valid(genes[valid]).all()
+        return (-genes.double().sum(-1)).where(valid, -torch.inf)
+
+    sampler = ArchiveDiffusion(distinct="genes", prior=score)
+    first = sampler.sample(space, summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
+    assert ((first < 6).sum(1) >= 3).all()  # a uniform one has 10.5 on average
+    assert first.amax(1).mean() > 8
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"initial": 0}, "initial"),
+        ({"batch_max": 1}, "batch_max"),
+        ({"signal": (0.5, 0.2)}, "signal"),
+        ({"signal": (0.5, 1.2)}, "signal"),
+        ({"pool": 0}, "pool"),
+        ({"two_genes": 1.5}, "two_genes"),
+        ({"temperature": 0}, "temperature"),
+        ({"patience": -1}, "patience"),
+    ],
+)
+def test_bad_arguments_are_refused(option: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ArchiveDiffusion(**option)
