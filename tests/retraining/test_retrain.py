@@ -101,7 +101,7 @@ KILLED = """
 
     torch.set_num_threads(1)
     from ednag.generation.report import Report
-    from ednag.retraining.datasets import Digits
+    from ednag.data import Digits
     from ednag.retraining.job import retrain
     from ednag.retraining.module import Recipe
     from ednag.spaces import NASBench201
