@@ -11,6 +11,8 @@ import torch
 
 SHARED = Path(os.environ.get("EDNAG_SHARED", Path(__file__).parents[2] / "shared"))
 
+pytest.register_assert_rewrite("ednag.testing")
+
 CLASSES = ("airplane", "automobile", "bird")
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 from chain_space import LAYERS, WIDTHS, Chain  # noqa: E402
 
-from tests.spaces.space_checks import SpaceChecks  # noqa: E402
+from ednag.testing import SpaceChecks  # noqa: E402
 
 SPACE = Chain()
 

@@ -11,7 +11,7 @@ from ednag.core.noise import Noise
 from ednag.samplers.surrogate import GaussianProcess, rank_target
 from ednag.spaces.darts import CELL, CHOICES, DARTS, PAIRS, _symmetries, cell_classes, smallest_code
 from ednag.spaces.darts_network import OPERATIONS, Cell
-from tests.spaces.space_checks import SpaceChecks
+from ednag.testing import SpaceChecks
 
 SPACE = DARTS()
 

@@ -11,7 +11,7 @@ from ednag.core.noise import Noise
 from ednag.costs.counting import count_costs
 from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
 from ednag.spaces.mobilenetv3_network import InvertedResidual, Layer, round_channels
-from tests.spaces.space_checks import SpaceChecks
+from ednag.testing import SpaceChecks
 
 SPACE = MobileNetV3()
 TEXT = "ks=35,357,3333,77,5757 e=36,346,6666,33,4646 d=2,3,4,2,4"

@@ -10,7 +10,7 @@ from ednag.core.noise import Noise
 from ednag.spaces.classes import labelled_graphs
 from ednag.spaces.nasbench101 import EDGES, MAX_EDGES, OPERATIONS, NASBench101, cell_genes, graph_hash, prune
 from ednag.spaces.nasbench101_network import Cell, vertex_channels
-from tests.spaces.space_checks import SpaceChecks
+from ednag.testing import SpaceChecks
 
 SPACE = NASBench101()
 CELLS_IN_ALL = 423_624  # as published

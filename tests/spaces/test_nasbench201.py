@@ -6,7 +6,7 @@ from torch import nn
 from ednag.core.noise import Noise
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
-from tests.spaces.space_checks import SpaceChecks
+from ednag.testing import SpaceChecks
 
 SPACE = NASBench201()
 ALL_3X3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

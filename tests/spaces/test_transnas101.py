@@ -14,7 +14,7 @@ from ednag.core.noise import Noise
 from ednag.costs.counting import count_costs
 from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro, isomorphism_classes
 from ednag.spaces.transnas101_networks import BasicBlock, Cell, FactorizedReduction
-from tests.spaces.space_checks import SpaceChecks
+from ednag.testing import SpaceChecks
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 MICRO, MACRO = TransNAS101Micro(), TransNAS101Macro()
