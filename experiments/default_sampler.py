@@ -25,8 +25,8 @@ from torch import Tensor
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import success_rate
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, LocalSearch, RandomSearch, RegularisedEvolution, Sampler
-from ednag.samplers.base import every_gene_string
 from ednag.spaces import NASBench201
+from ednag.spaces.base import gene_strings
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "default": ArchiveDiffusion,
@@ -70,7 +70,7 @@ class Noisy:
 
     def __init__(self, fitness: BenchmarkFitness, deviation: float, seed: int) -> None:
         self.space = fitness.space
-        genes = every_gene_string(self.space, torch.device("cpu"))
+        genes = gene_strings(self.space.cardinalities)
         keys, classes = self.space.identity(genes).unique(return_inverse=True)
         values = fitness(genes, torch.ones(len(genes), dtype=torch.bool))
         error = torch.randn(len(keys), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

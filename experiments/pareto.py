@@ -26,16 +26,16 @@ from torch import Tensor
 from ednag.costs.latency_tables import LatencyTable
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import hypervolume
-from ednag.samplers import ParetoDiffusion, RandomSearch, RegularisedEvolution
-from ednag.samplers.base import every_gene_string
+from ednag.samplers import ParetoDiffusion, Problem, RandomSearch, RegularisedEvolution
 from ednag.spaces import NASBench201
+from ednag.spaces.base import gene_strings
 
 SHARED = Path(__file__).parents[2] / "shared/benchmarks"
 SPACE = NASBench201()
 SAMPLERS = ("pareto", "NSGA-II, 10", "NSGA-II, 20", "NSGA-II, 40", "regularised evolution", "random search")
 
 
-class Problem:
+class Table:
     """Accuracy and latency of all cells.
 
     Attributes:
@@ -51,7 +51,7 @@ class Problem:
         self.fitness.setup(SPACE)
         self.latency = LatencyTable(shared / "nasbench201_latency.npz")
         self.device = device
-        self.genes = every_gene_string(SPACE, torch.device("cpu"))
+        self.genes = gene_strings(SPACE.cardinalities)
         self.genes = self.genes[SPACE.code(self.genes).argsort()]
         self.accuracy = self.fitness(self.genes, torch.ones(len(self.genes), dtype=torch.bool))
         self.cost = self(self.genes)
@@ -73,7 +73,7 @@ class Problem:
         return out
 
 
-def nsga2(problem: Problem, seed: int, evaluations: int, population: int) -> list[int]:
+def nsga2(table: Table, seed: int, evaluations: int, population: int) -> list[int]:
     """Codes of the first distinct cells that NSGA-II asks for."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem as Base
@@ -93,7 +93,7 @@ def nsga2(problem: Problem, seed: int, evaluations: int, population: int) -> lis
             for code in codes.tolist():
                 if len(seen) < evaluations:
                     seen.setdefault(code)
-            out["F"] = np.stack([-problem.accuracy[codes].numpy(), problem.cost[codes].numpy()], 1)
+            out["F"] = np.stack([-table.accuracy[codes].numpy(), table.cost[codes].numpy()], 1)
 
     variation = {"prob": 1.0, "eta": 3.0, "vtype": float, "repair": RoundingRepair()}
     algorithm = NSGA2(
@@ -112,21 +112,19 @@ def nsga2(problem: Problem, seed: int, evaluations: int, population: int) -> lis
 def measure(name: str, shared: Path, device: str, evaluations: int, seeds: list[int]) -> tuple[list[Tensor], float]:
     """Shares of the hypervolume of some runs, and the seconds they took."""
     torch.set_num_threads(1)
-    problem = Problem(shared, device)
+    table = Table(shared, device)
     begun = time.perf_counter()
     if name.startswith("NSGA-II"):
-        found = [nsga2(problem, seed, evaluations, int(name.split(",")[1])) for seed in seeds]
+        found = [nsga2(table, seed, evaluations, int(name.split(",")[1])) for seed in seeds]
         codes = torch.tensor([row + row[-1:] * (evaluations - len(row)) for row in found])
-        cost, accuracy, member = problem.cost[codes], problem.accuracy[codes], torch.ones_like(codes, dtype=torch.bool)
+        cost, accuracy, member = table.cost[codes], table.accuracy[codes], torch.ones_like(codes, dtype=torch.bool)
     else:
         kinds = {"random search": RandomSearch, "regularised evolution": RegularisedEvolution}
-        sampler = ParetoDiffusion() if name == "pareto" else kinds[name](distinct="genes")
-        if isinstance(sampler, ParetoDiffusion):
-            sampler.against(problem)
-        archive = sampler.sample(SPACE, problem.fitness, seeds, evaluations).archive
-        cost, accuracy, member = problem(archive.genes), archive.fitness, archive.filled
+        sampler = ParetoDiffusion() if name == "pareto" else kinds[name]()
+        archive = sampler.sample(Problem(SPACE, "genes", cost=table), table.fitness, seeds, evaluations).archive
+        cost, accuracy, member = table(archive.genes), archive.fitness, archive.filled
     seconds = time.perf_counter() - begun
-    return problem.shares(cost, accuracy, member), seconds
+    return table.shares(cost, accuracy, member), seconds
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from ednag.data.datasets import CIFAR10
 from ednag.fitness import BenchmarkFitness, Fitness, MetaFitness
 from ednag.generation.metrics import success_rate
 from ednag.samplers import ArchiveDiffusion
-from ednag.samplers.base import every_gene_string
 from ednag.spaces import NASBench201
+from ednag.spaces.base import gene_strings
 
 AT = (20, 30, 50, 75, 100, 150, 200)
 SPACE = NASBench201()
@@ -33,7 +33,7 @@ class Tabled:
     """A fitness looked up: all cells are scored once, so that runs don't wait for it."""
 
     def __init__(self, fitness: Fitness) -> None:
-        genes = every_gene_string(SPACE, torch.device("cpu"))
+        genes = gene_strings(SPACE.cardinalities)
         scores = fitness(genes, torch.ones(len(genes), dtype=torch.bool))
         self.scores = torch.empty_like(scores)
         self.scores[SPACE.code(genes)] = scores

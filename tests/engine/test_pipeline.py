@@ -27,7 +27,7 @@ def pipeline(folder: Path, epochs: int) -> Path:
     }
     config["trainer"] |= {"max_epochs": epochs, "accelerator": "cpu", "enable_progress_bar": False}
     _, _, generation, retraining = config["trainer"]["callbacks"]
-    generation["init_args"] |= {"evaluations": 30, "top_k": 1}
+    generation["init_args"]["generation"] |= {"evaluations": 30, "top_k": 1}
     retraining["init_args"]["recipe"] |= {"epochs": 1}
     path = folder / "pipeline.yaml"
     path.write_text(yaml.safe_dump(config))

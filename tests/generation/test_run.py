@@ -124,7 +124,7 @@ def test_the_callback_generates_when_a_fit_has_ended(tmp_path: Path) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    callback = GenerationCallback(NASBench201(), Convolutions(), RandomSearch(), evaluations=20)
+    callback = GenerationCallback(Generation(NASBench201(), Convolutions(), RandomSearch(), evaluations=20))
     trainer = Trainer(
         default_root_dir=tmp_path, logger=False, accelerator="cpu", max_epochs=1, callbacks=[callback],
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,

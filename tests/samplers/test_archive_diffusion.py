@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from ednag.core.archive import INFEASIBLE
-from ednag.core.noise import Noise
 from ednag.core.storage import load_state, save_state
-from ednag.samplers import ArchiveDiffusion, GaussianProcess, Sampler, State
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State
 from ednag.samplers.archive_diffusion import Members
 from ednag.spaces import NASBench201, SearchSpace
 from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
@@ -32,7 +31,10 @@ class TestSmallWindowAndQuickRestarts(SamplerChecks):
     budget = 80
 
     def make(self) -> Sampler:
-        return ArchiveDiffusion(window=30, patience=0.5, batch_growth=10, distinct="genes")
+        return ArchiveDiffusion(window=30, patience=0.5, batch_growth=10)
+
+    def problem(self) -> Problem:
+        return Problem(SPACE, "genes")
 
 
 class Uneven(NASBench201):
@@ -70,18 +72,18 @@ def summed(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("space", [Uneven(), Barred(), Vast()])
 def test_any_space_and_a_run_alone_is_the_run_in_a_batch(space: NASBench201) -> None:
-    sampler = ArchiveDiffusion(distinct="genes")
-    together = sampler.sample(space, summed, [1, 2, 3, 4], 60)
+    sampler, problem = ArchiveDiffusion(), Problem(space, "genes")
+    together = sampler.sample(problem, summed, [1, 2, 3, 4], 60)
     expected = min(60, space.size)
     assert together.archive.count.tolist() == [expected] * 4
     assert space.valid(together.archive.genes[:, :expected]).all()
     for i, seed in enumerate((1, 2, 3, 4)):
-        alone = sampler.sample(space, summed, [seed], 60)
+        alone = sampler.sample(problem, summed, [seed], 60)
         assert torch.equal(alone.archive.keys[0, :expected], together.archive.keys[i, :expected])
 
 
 def test_a_space_smaller_than_the_budget_is_evaluated_whole_and_ends() -> None:
-    state = ArchiveDiffusion(distinct="genes").sample(Uneven(), closeness, [0, 1], 500)
+    state = ArchiveDiffusion().sample(Problem(Uneven(), "genes"), closeness, [0, 1], 500)
     assert state.archive.count.tolist() == [48, 48]
     isomorphic = ArchiveDiffusion().sample(Uneven(), closeness, [0, 1], 500)
     genes = torch.cartesian_prod(*[torch.arange(k) for k in Uneven.cardinalities])
@@ -149,10 +151,9 @@ def test_each_ablation_changes_the_proposals_and_keeps_the_size_of_the_pool() ->
 def candidates(**options: bool) -> torch.Tensor:
     """What a round proposes besides uniform architectures, from an archive of two that differ in every gene."""
     sampler = ArchiveDiffusion(**options)
-    sampler.space = SPACE
     genes = torch.tensor([[[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]]])
     members = Members(genes, torch.tensor([[True, True]]), torch.tensor([[0.0, 1.0]], dtype=torch.float64))
-    return sampler._pool(Noise([0]), members)[0, sampler.uniform :]
+    return sampler._pool(sampler.init(SPACE, [0]), members)[0, sampler.uniform :]
 
 
 def test_denoising_recombines_members_and_the_corrector_brings_in_what_none_has() -> None:
@@ -241,8 +242,8 @@ def test_a_prior_is_told_which_architectures_are_valid_and_leads_the_first_half(
         assert space.valid(genes[valid]).all()
         return (-genes.double().sum(-1)).where(valid, -torch.inf)
 
-    sampler = ArchiveDiffusion(distinct="genes", prior=score)
-    first = sampler.sample(space, summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
+    sampler = ArchiveDiffusion(prior=score)
+    first = sampler.sample(Problem(space, "genes"), summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
     assert ((first < 6).sum(1) >= 3).all()  # a uniform one has 10.5 on average
     assert first.amax(1).mean() > 8
 

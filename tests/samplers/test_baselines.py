@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ednag.samplers import LocalSearch, RandomSearch, RegularisedEvolution, Sampler
+from ednag.samplers import LocalSearch, Problem, RandomSearch, RegularisedEvolution, Sampler
 from ednag.spaces import SearchSpace
 from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
 
@@ -42,7 +42,7 @@ def test_a_space_smaller_than_the_budget_is_evaluated_whole() -> None:
         cardinalities = (2, 2, 1, 1, 1, 1)
         random = SearchSpace.random  # each gene by itself
 
-    state = RandomSearch(distinct="genes").sample(Tiny(), closeness, [0, 1], 500)
+    state = RandomSearch().sample(Problem(Tiny(), "genes"), closeness, [0, 1], 500)
     assert state.archive.count.tolist() == [4, 4]
 
 

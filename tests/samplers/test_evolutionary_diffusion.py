@@ -5,7 +5,7 @@ from ednag.diffusion.mappings import Energy
 from ednag.diffusion.schedules import Cosine
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
-from ednag.samplers import EvolutionaryDiffusion, Sampler
+from ednag.samplers import EvolutionaryDiffusion, Problem, Sampler
 from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
 
 
@@ -27,10 +27,12 @@ class TestReleasedCode(SamplerChecks):
             num_steps=25,
             corrector=Corrector(),
             normalise=True,
-            distinct="genes",
             schedule=Cosine(0.0),
             mapping=Energy(1.0),
         )
+
+    def problem(self) -> Problem:
+        return Problem(SPACE, "genes")
 
     @pytest.mark.parametrize("budget", [1, 7])
     def test_the_budget_is_kept_exactly(self, budget: int) -> None:
@@ -64,7 +66,7 @@ def test_denoising_alone_drifts_to_the_better_members() -> None:
     assert means[-1] > means[0] + 20
 
 
-@pytest.mark.parametrize("options", [{"population": 1}, {"noise_scale": 1.5}, {"num_steps": 0}, {"distinct": "x"}])
+@pytest.mark.parametrize("options", [{"population": 1}, {"noise_scale": 1.5}, {"num_steps": 0}])
 def test_bad_arguments_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="got"):
         EvolutionaryDiffusion(**options)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ednag.samplers import Nevergrad, OptunaTPE, PymooGA, Sampler, State
+from ednag.samplers import Nevergrad, OptunaTPE, Problem, PymooGA, Sampler, State
 from ednag.samplers.libraries import require
 from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
 
@@ -81,8 +81,8 @@ def test_genes_without_a_choice_keep_their_only_value() -> None:
     class Narrow(type(SPACE)):  # type: ignore[misc]
         cardinalities = (2, 1, 3, 1, 1, 2)
 
-    for sampler in (OptunaTPE(startup=2, distinct="genes"), PymooGA(4, distinct="genes")):
-        state = sampler.sample(Narrow(), closeness, [0, 1], 8)
+    for sampler in (OptunaTPE(startup=2), PymooGA(4)):
+        state = sampler.sample(Problem(Narrow(), "genes"), closeness, [0, 1], 8)
         genes = state.archive.genes[:, :8]
         assert (genes[..., [1, 3, 4]] == 0).all()
         assert (state.archive.count == 8).all()

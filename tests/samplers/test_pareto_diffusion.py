@@ -6,7 +6,7 @@ from ednag.core.archive import INFEASIBLE
 from ednag.costs.latency_tables import LatencyTable
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import hypervolume
-from ednag.samplers import ParetoDiffusion, RandomSearch, Sampler
+from ednag.samplers import ParetoDiffusion, Problem, RandomSearch, Sampler
 from ednag.samplers.pareto_diffusion import normal_scores
 from tests.conftest import shared_file
 from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
@@ -26,10 +26,12 @@ class Sum:
         return cost.where(cost <= self.limit, torch.inf)
 
 
-def sampler(cost: Sum | None = None, **options: object) -> ParetoDiffusion:
-    made = ParetoDiffusion(**{"initial": 6, "pool": 32, **options})  # type: ignore[arg-type]
-    made.against(cost or Sum())
-    return made
+def sampler(**options: object) -> ParetoDiffusion:
+    return ParetoDiffusion(**{"initial": 6, "pool": 32, **options})  # type: ignore[arg-type]
+
+
+def problem(cost: Sum | None = None) -> Problem:
+    return Problem(SPACE, "genes", cost=cost or Sum())
 
 
 class TestParetoDiffusion(SamplerChecks):
@@ -38,13 +40,16 @@ class TestParetoDiffusion(SamplerChecks):
     def make(self) -> Sampler:
         return sampler()
 
+    def problem(self) -> Problem:
+        return problem()
+
 
 def test_slow_costs_are_asked_for_a_shortlist_only_and_runs_stay_the_same_alone() -> None:
     slow = Sum(quick=False)
-    together = sampler(slow, shortlist=6).sample(SPACE, closeness, [0, 1, 2], 50)
+    together = sampler(shortlist=6).sample(problem(slow), closeness, [0, 1, 2], 50)
     known = 3 * sum(range(6, 51, 2))  # members, asked for again each round (a real cost remembers them)
     assert slow.asked <= known + 3 * 6 * 22
-    alone = sampler(Sum(quick=False), shortlist=6).sample(SPACE, closeness, [1], 50)
+    alone = sampler(shortlist=6).sample(problem(Sum(quick=False)), closeness, [1], 50)
     assert torch.equal(together.archive.keys[1], alone.archive.keys[0])
 
 
@@ -55,7 +60,7 @@ def test_what_a_partial_fitness_does_not_know_is_no_member(partial: bool) -> Non
 
     gappy.partial = partial  # type: ignore[attr-defined]
     made = sampler()
-    state = made.sample(SPACE, gappy, [0, 1], 40)
+    state = made.sample(problem(), gappy, [0, 1], 40)
     known = (state.archive.fitness > -torch.inf).sum(1)
     assert 0 < int(known.max()) < 40
     assert torch.equal(made._members(state).real.sum(1), known if partial else state.archive.count)
@@ -68,7 +73,7 @@ def test_what_violates_a_limit_is_not_proposed_after_the_start() -> None:
         return closeness(genes, valid).where(cost(genes).isfinite(), 2 * INFEASIBLE)
 
     limited.violates = lambda genes, valid: cost(genes).isinf() & valid  # type: ignore[attr-defined]
-    state = sampler(cost).sample(SPACE, limited, [0, 1], 60)
+    state = sampler().sample(problem(cost), limited, [0, 1], 60)
     late = state.archive.filled & (torch.arange(state.archive.keys.shape[1]) >= 40)
     assert state.archive.paid.tolist() == [60, 60]
     assert not (state.archive.violates & late).any()
@@ -76,7 +81,7 @@ def test_what_violates_a_limit_is_not_proposed_after_the_start() -> None:
 
 def test_a_window_bounds_what_the_model_looks_at() -> None:
     made = sampler(window=20)
-    state = made.sample(SPACE, closeness, [0, 1], 70)
+    state = made.sample(problem(), closeness, [0, 1], 70)
     members = made._members(state)
     assert members.genes.shape[1] == 20
     for run in range(2):
@@ -112,11 +117,9 @@ def test_on_measured_latencies_it_dominates_random_search_of_twice_the_budget(de
         def __call__(self, genes: Tensor) -> Tensor:
             return table.latency(genes, device)
 
-    made = ParetoDiffusion()
-    made.against(Latency())
     area = []
-    for method, budget in ((made, 60), (RandomSearch(distinct="genes"), 120)):
-        archive = method.sample(SPACE, fitness, range(6), budget).archive
+    for method, budget in ((ParetoDiffusion(), 60), (RandomSearch(), 120)):
+        archive = method.sample(Problem(SPACE, "genes", cost=Latency()), fitness, range(6), budget).archive
         cost = Latency()(archive.genes)
         area.append(
             hypervolume(

@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 from ednag.core.distributed import from_first
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_csv, write_json
-from ednag.costs.model import CostModel, Limits
-from ednag.fitness import Fitness, MetaFitness
+from ednag.fitness import MetaFitness
 from ednag.generation.comparison import Comparison
 from ednag.generation.figures import generation_figure
 from ednag.generation.report import Report
@@ -29,8 +28,6 @@ from ednag.predictor.meta_predictor import MetaPredictor
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
-from ednag.samplers import Sampler
-from ednag.spaces import SearchSpace
 from ednag.spaces.drawing import draw_architecture
 
 log = logging.getLogger(__name__)
@@ -47,50 +44,12 @@ class GenerationCallback(pl.Callback):
     ``front.png`` and ``front.svg``.
 
     Args:
-        space: where architectures come from.
-        fitness: the score to maximise.
-        sampler: the method.
-        data: images of the task, for a fitness that looks at them; the trainer's own data module where ``None``.
-        runs: independent runs, all advanced at once.
-        seed: seed of the first run; the others follow consecutively.
-        evaluations: distinct architectures each run may evaluate; the sampler's own end where ``None``.
-        top_k: distinct architectures in the report.
-        limits: constraints on cost.
-        cost_model: how costs are counted or measured.
-        objective: cost that fitness is traded off against: ``params``, ``flops`` or ``latency_ms``; ``None`` for none.
-        reference: cost and fitness of a reference point for the hypervolume of the front.
+        generation: what to generate, and how.
+        data: images of the task, for a fitness that looks at them; if omitted, the trainer's own data module.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        fitness: Fitness,
-        sampler: Sampler,
-        data: pl.LightningDataModule | None = None,
-        runs: int = 1,
-        seed: int = 0,
-        evaluations: int | None = None,
-        top_k: int = 5,
-        limits: Limits | None = None,
-        cost_model: CostModel | None = None,
-        objective: str | None = None,
-        reference: tuple[float, float] | None = None,
-    ) -> None:
-        if runs < 1 or seed < 0:
-            raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
-        self.data = data
-        self.generation = Generation(
-            space=space,
-            fitness=fitness,
-            sampler=sampler,
-            seeds=range(seed, seed + runs),
-            evaluations=evaluations,
-            top_k=top_k,
-            limits=limits or Limits(),
-            cost_model=cost_model or CostModel(),
-            objective=objective,
-            reference=reference,
-        )
+    def __init__(self, generation: Generation, data: pl.LightningDataModule | None = None) -> None:
+        self.generation, self.data = generation, data
         self.report: Report | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -28,6 +28,7 @@ from ednag.generation.collection import Collection, Plan
 from ednag.generation.comparison import Comparison
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
+from ednag.generation.run import Generation
 from ednag.retraining.job import retrain as retrain_report
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
@@ -76,6 +77,7 @@ class Trainer(pl.Trainer):
         cost: CostModel | None = None,
         objective: Objective | None = None,
         reference: tuple[float, float] | None = None,
+        distinct: Literal["isomorphism", "genes"] | None = None,
         dry_run: bool = False,
     ) -> Report | str:
         """Generate architectures from noise.
@@ -97,6 +99,8 @@ class Trainer(pl.Trainer):
             objective: cost to trade fitness off against: parameters, multiply-accumulates of one image (``flops``), or
                 milliseconds a batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
             reference: cost and fitness of a reference point for the hypervolume of the front.
+            distinct: what counts as one architecture, and is evaluated once in a run: classes of isomorphic ones, or every
+                gene string. If omitted, isomorphism; genes under limits or with an objective.
             dry_run: return the plan and what it would cost, and run nothing.
 
         Raises:
@@ -107,23 +111,25 @@ class Trainer(pl.Trainer):
                 "generate needs a score to maximise: --fitness CLASS, or images (--data CLASS), which the shipped meta "
                 "predictor then looks at; see configs/generate"
             )
-        callback = GenerationCallback(
+        if runs < 1 or seed < 0:
+            raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
+        generation = Generation(
             space,
             fitness or MetaFitness(),
             sampler or load_preset("default"),
-            data=datamodule,
-            runs=runs,
-            seed=seed,
-            evaluations=evaluations,
-            top_k=top_k,
-            limits=Limits(max_params, max_flops, max_latency_ms),
-            cost_model=cost,
-            objective=objective,
-            reference=reference,
+            range(seed, seed + runs),
+            evaluations,
+            top_k,
+            Limits(max_params, max_flops, max_latency_ms),
+            cost or CostModel(),
+            objective,
+            reference,
+            distinct,
         )
         if dry_run:
-            return estimate(callback.generation, datamodule, self.strategy.root_device)
-        self._with_seeds(callback, callback.generation.seeds)
+            return estimate(generation, datamodule, self.strategy.root_device)
+        callback = GenerationCallback(generation, datamodule)
+        self._with_seeds(callback, generation.seeds)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         return callback.report

@@ -33,7 +33,7 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
     each = (time.perf_counter() - begun) / max(len(genes) - 1, 1)
     runs = len(generation.seeds)
     if generation.evaluations is None:
-        _, asked = sampler.ask(sampler.round(sampler.init(space, [0], device), _indifferent)[0])
+        _, asked = sampler.ask(sampler.round(sampler.init(generation.problem, [0], device), _indifferent)[0])
         most = (sampler.steps or 0) * asked.shape[1]
     else:
         most = generation.evaluations

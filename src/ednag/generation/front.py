@@ -15,7 +15,6 @@ from ednag.fitness import ConstrainedFitness
 from ednag.generation.figures import front_figure
 from ednag.generation.metrics import front_places, hypervolume
 from ednag.generation.report import Report
-from ednag.samplers import ParetoDiffusion, Sampler
 
 
 class Front:
@@ -39,11 +38,9 @@ class Front:
             raise ValueError(f"reference must be a cost and a fitness, both finite, got {reference}")
         self.reference = reference
 
-    def setup(self, sampler: Sampler) -> None:
-        """Prepare costs, once the fitness is set up, and tell the sampler, if it asks for them."""
+    def setup(self) -> None:
+        """Prepare costs, once the fitness is set up."""
         self.cost.setup()
-        if isinstance(sampler, ParetoDiffusion):
-            sampler.against(self.cost)
 
     def costs(self, archive: Archive) -> Tensor:
         """Costs of the entries that have a fitness, float64 ``(R, M)``; ``inf`` elsewhere."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -24,7 +23,7 @@ from ednag.fitness.base import merge_states
 from ednag.generation.front import Front
 from ednag.generation.metrics import unique_rate
 from ednag.generation.report import Candidate, Report
-from ednag.samplers import ParetoDiffusion, Sampler, State
+from ednag.samplers import ParetoDiffusion, Problem, Sampler, State
 from ednag.spaces import SearchSpace
 
 Row = dict[str, float]
@@ -68,6 +67,8 @@ class Generation:
         cost_model: how costs are counted or measured.
         objective: cost that fitness is traded off against (see :class:`ednag.costs.objective.CostObjective`); ``None`` for none.
         reference: cost and fitness of a reference point for the hypervolume of the front.
+        distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` or ``genes``. If omitted,
+            ``isomorphism``, but ``genes`` under limits or with an objective, as isomorphic architectures can differ in cost.
         save_seconds: least time between two saved states; 5, or the environment variable ``EDNAG_SAVE_SECONDS``.
     """
 
@@ -81,6 +82,7 @@ class Generation:
     cost_model: CostModel = field(default_factory=CostModel)
     objective: str | None = None
     reference: tuple[float, float] | None = None
+    distinct: Literal["isomorphism", "genes"] | None = None
     save_seconds: float = field(default_factory=lambda: float(os.environ.get("EDNAG_SAVE_SECONDS", "5")))
 
     def __post_init__(self) -> None:
@@ -96,12 +98,17 @@ class Generation:
                 "ParetoDiffusion trades fitness off against a cost; say which: --objective params, flops or latency_ms"
             )
         against = () if self.objective is None else (self.objective,)
-        self.plan = fingerprint(self.space, self.fitness, self.sampler, self.limits, self.cost_model, *against)
-        if self.limits.any or against:  # isomorphic architectures can differ in cost, so each is looked at by itself
-            self.sampler = copy.copy(self.sampler)
-            self.sampler.distinct = "genes"
         self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
         self.front = None if self.objective is None else Front(self.objective, self.constrained, self.reference)
+        costly = self.limits.any or self.front is not None
+        self.problem = Problem(
+            self.space,
+            self.distinct or ("genes" if costly else "isomorphism"),
+            self.fitness.partial,
+            None if self.front is None else self.front.cost,
+        )
+        parts = (self.space, self.fitness, self.sampler, self.limits, self.cost_model, self.problem.distinct)
+        self.plan = fingerprint(*parts, *against)
         self.history: list[Row] = []
         self.seconds = 0.0
 
@@ -113,7 +120,7 @@ class Generation:
         if isinstance(prior, Fitness):
             prior.setup(self.space, data, device)
         if self.front is not None:
-            self.front.setup(self.sampler)
+            self.front.setup()
 
     def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
         """Sample to the end, from the last state saved in ``folder`` if there is one.
@@ -149,7 +156,7 @@ class Generation:
         self.constrained.generating = True
         try:
             state = self.sampler.sample(
-                self.space, self.constrained, seeds, self.evaluations, self.device, state, after_round, everyone
+                self.problem, self.constrained, seeds, self.evaluations, self.device, state, after_round, everyone
             )
         finally:
             self.constrained.generating = False
@@ -218,7 +225,7 @@ class Generation:
             "feasible_evaluations": int((feasible(archive.fitness) & archive.filled).sum()),
             "failed_evaluations": int((archive.fitness.isneginf() & archive.filled).sum()),
             "violators": int(archive.violators.sum()),
-            "exhausted_runs": int(self.sampler.exhausted(archive).sum()),
+            "exhausted_runs": int(self.problem.exhausted(archive).sum()),
             "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
             "unknown": self.fitness.unknown,
             "valid_rate": _mean([row["valid"] for row in self.history]),
@@ -288,7 +295,7 @@ class Generation:
             )
         self.history, self.seconds = saved["history"], saved["seconds"]
         self.constrained.load_state_dict(saved["fitness"])
-        return self.sampler.resume(self.space, saved["state"], self.device)
+        return self.sampler.resume(self.problem, saved["state"], self.device)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,11 +6,12 @@ from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
 from ednag.samplers.archive_diffusion import ArchiveDiffusion
 from ednag.samplers.bananas import Bananas
-from ednag.samplers.base import FitnessFunction, Sampler, State
+from ednag.samplers.base import Sampler, State
 from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
 from ednag.samplers.evolutionary_diffusion import EvolutionaryDiffusion
 from ednag.samplers.libraries import Nevergrad, OptunaTPE, PymooGA
 from ednag.samplers.pareto_diffusion import ParetoDiffusion
+from ednag.samplers.problem import FitnessFunction, Problem
 from ednag.samplers.surrogate import GaussianProcess
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "PiecewiseLinear",
     "PolynomialMutation",
     "Power",
+    "Problem",
     "PymooGA",
     "RandomSearch",
     "Rank",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from ednag.core.noise import Noise
 from ednag.diffusion.categorical import denoise, uniform_genes
 from ednag.evolution.operators import average_rank, mutate_some, roulette
 from ednag.fitness import Fitness
-from ednag.samplers.base import ENUMERABLE, Sampler, State, every_gene_string
+from ednag.samplers.base import Sampler, State
+from ednag.samplers.problem import ENUMERABLE, Problem
 from ednag.samplers.surrogate import GaussianProcess, Prior, Score, rank_target
+from ednag.spaces.base import gene_strings
 
 
 class Members(NamedTuple):
@@ -76,7 +78,6 @@ class ArchiveDiffusion(Sampler):
         weigh: whether better members weigh more in the posterior.
         correct: whether to correct.
         screen: whether to screen; else what comes first is paid for.
-        distinct: see :class:`Sampler`.
         prior: a score that is known before the first evaluation, such as the meta predictor's
             (:class:`ednag.fitness.MetaFitness`); ``None`` for none. It chooses half of the first architectures (the best
             of 1,024 uniform ones), and its ranks become the mean of the surrogate, by a coefficient that the evaluations
@@ -102,10 +103,8 @@ class ArchiveDiffusion(Sampler):
         weigh: bool = True,
         correct: bool = True,
         screen: bool = True,
-        distinct: Literal["isomorphism", "genes"] = "isomorphism",
         prior: Fitness | Score | None = None,
     ) -> None:
-        super().__init__(distinct)
         counts = {"initial": initial, "batch": batch, "batch_growth": batch_growth, "pool": pool, "uniform": uniform}
         for name, value in counts.items():
             if value < 1:
@@ -125,7 +124,6 @@ class ArchiveDiffusion(Sampler):
         self.denoise, self.recombine, self.weigh, self.correct = denoise, recombine, weigh, correct
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
         self.prior = prior
-        self._prior: Prior | None = None
 
     def start(self, state: State) -> State:
         """Open the first epoch.
@@ -148,11 +146,11 @@ class ArchiveDiffusion(Sampler):
             return state, state.archive.genes[:, :1]
         opening = state.memory["opening"] > 0
         if state.step == 0:
-            pool, score = self._first(state.noise)
+            pool, score = self._first(state)
         else:
             members = self._members(state)
-            pool = self._pool(state.noise, members)
-            score = self._score(members, pool, opening)
+            pool = self._pool(state, members)
+            score = self._score(state.problem, members, pool, opening)
         lottery = (state.noise.uniform(1)[:, 0] * 2**24).long()
         return self._pick(state, pool, score, want, lottery)
 
@@ -165,7 +163,7 @@ class ArchiveDiffusion(Sampler):
         paid = count - memory["seen"]
         opening = (memory["opening"] - paid).clamp(min=0)
         stale = torch.where((top > memory["best"]) | (memory["opening"] > 0), 0, memory["stale"] + paid)
-        moves = sum(k - 1 for k in self.space.cardinalities)
+        moves = sum(k - 1 for k in state.space.cardinalities)
         over = (stale >= max(self.patience * moves, 1)) & (self.patience > 0)
         return replace(
             state,
@@ -185,33 +183,34 @@ class ArchiveDiffusion(Sampler):
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         real = (place < count) & (place >= state.memory["epoch"][:, None])
         fitness = state.archive.fitness[:, : place.shape[1]]
-        if self._partial:
+        if state.problem.partial:
             real = real & (fitness > -torch.inf)
         if place.shape[1] > self.window:
             worth = fitness.clamp(min=torch.finfo(fitness.dtype).min).where(place < count - self.window // 2, torch.inf)
             best = worth.where(real, -torch.inf).argsort(dim=1, descending=True, stable=True)
             place = best[:, : self.window].sort(1).values
             real, fitness = real.gather(1, place), fitness.gather(1, place)
-        genes = state.archive.genes.gather(1, place[..., None].expand(-1, -1, self.space.num_genes))
+        genes = state.archive.genes.gather(1, place[..., None].expand(-1, -1, state.space.num_genes))
         return Members(genes, real, average_rank(fitness, real))
 
-    def _first(self, noise: Noise) -> tuple[Tensor, Tensor]:
+    def _first(self, state: State) -> tuple[Tensor, Tensor]:
         """Propose uniform architectures, ``(R, N, L)``, in any order; with a prior, by turns its best and any."""
-        prior = self._calibrated(noise.device)
-        pool = self.space.random(noise, 8 * self.initial if prior is None else CANDIDATES)
+        prior = self._calibrated(state.problem, state.noise.device)
+        pool = state.space.random(state.noise, 8 * self.initial if prior is None else CANDIDATES)
         turn = torch.arange(pool.shape[1], device=pool.device)
         if prior is None:
             return pool, -turn.double().expand(pool.shape[:2])
-        valid = self.space.valid(pool)
+        valid = state.space.valid(pool)
         worth = prior(pool, valid).masked_fill(~valid, -torch.inf)
         place = worth.argsort(dim=1, descending=True, stable=True).argsort(1)
         return pool, -torch.minimum(2 * place, 2 * turn + 1).double()
 
-    def _pool(self, noise: Noise, members: Members) -> Tensor:
+    def _pool(self, state: State, members: Members) -> Tensor:
         """Propose uniform architectures, then denoised and corrected ones, ``(R, N, L)``."""
-        length = self.space.num_genes
-        cardinalities = torch.tensor(self.space.cardinalities, device=noise.device)
-        uniform = self.space.random(noise, self.uniform)
+        space, noise = state.space, state.noise
+        length = space.num_genes
+        cardinalities = torch.tensor(space.cardinalities, device=noise.device)
+        uniform = space.random(noise, self.uniform)
         u = noise.uniform(1 + 2 * len(self.signal), self.pool, length).transpose(0, 1)
         if not self.denoise:
             genes = uniform_genes(u[0], cardinalities)
@@ -232,32 +231,32 @@ class ArchiveDiffusion(Sampler):
         log_g = -members.rank / (self.temperature * number.clamp(min=1)) * self.weigh
         return log_g.where(members.real, -torch.inf).where(number > 0, 0.0)
 
-    def _score(self, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
+    def _score(self, problem: Problem, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: the surrogate's; uniform ones first, by turns, while an epoch opens."""
         turn = torch.arange(pool.shape[1], device=pool.device).double()
         plain = -turn.expand(pool.shape[:2])
         if self.surrogate is None:
             return plain.where(opening[:, None], -((turn - self.uniform) % pool.shape[1]))
         target = rank_target(members.rank, members.real)
-        known, asked = (self.surrogate.embed(self.space, genes) for genes in (members.genes, pool))
-        score = self._calibrated(pool.device)
-        prior = None if score is None else (score(members.genes, members.real), score(pool, self.space.valid(pool)))
+        known, asked = (self.surrogate.embed(problem.space, genes) for genes in (members.genes, pool))
+        score = self._calibrated(problem, pool.device)
+        prior = None if score is None else (score(members.genes, members.real), score(pool, problem.space.valid(pool)))
         return plain.where(
-            opening[:, None], self.surrogate.score(self.space, known, target, members.real, asked, prior)
+            opening[:, None], self.surrogate.score(problem.space, known, target, members.real, asked, prior)
         )
 
-    def _calibrated(self, device: torch.device) -> Prior | None:
+    def _calibrated(self, problem: Problem, device: torch.device) -> Prior | None:
         """The prior, put on the scale of ranks in this space."""
         if self.prior is None:
             return None
-        if self._prior is None or self._prior.score is not self.prior or self._prior.space is not self.space:
-            self._prior = Prior(self.prior, self.space, device)
-        return self._prior
+        score = self.prior
+        return problem.derive("prior", lambda: Prior(score, problem.space, device))
 
     def _pick(self, state: State, pool: Tensor, score: Tensor, want: Tensor, lottery: Tensor) -> tuple[State, Tensor]:
         """Take the best-scored architectures that are valid, new, and not isomorphic to each other, ``(R, k, L)``."""
-        valid = self.space.valid(pool)
-        keys = self.key(pool.where(valid[..., None], 0))
+        problem = state.problem
+        valid = problem.space.valid(pool)
+        keys = problem.key(pool.where(valid[..., None], 0))
         score = score.masked_fill(~valid | state.archive.find(keys)[0], -torch.inf)
         picks, found = [], []
         for turn in range(int(want.max())):
@@ -271,23 +270,24 @@ class ArchiveDiffusion(Sampler):
         for run in ((ok.sum(1) < want) & ~exhausted).nonzero().flatten().tolist():
             known = torch.cat([state.archive.keys[run], keys[run, pick[run, ok[run]]]])
             missing = int(want[run] - ok[run].sum())
-            more = self._unseen(known, missing, Noise([int(lottery[run])], pool.device))
+            more = self._unseen(problem, known, missing, Noise([int(lottery[run])], pool.device))
             place = (~ok[run]).nonzero().flatten()[: len(more)]
             genes[run, place], ok[run, place] = more, True
-            exhausted[run] = len(more) < missing and self.space.size <= ENUMERABLE
+            exhausted[run] = len(more) < missing and problem.space.size <= ENUMERABLE
         repeat = torch.where(state.archive.count[:, None, None] > 0, state.archive.genes[:, :1], pool[:, :1])
         genes = genes.where(ok[..., None], repeat)
         return replace(state, memory={**state.memory, "exhausted": exhausted}), genes
 
-    def _unseen(self, known: Tensor, number: int, noise: Noise) -> Tensor:
+    def _unseen(self, problem: Problem, known: Tensor, number: int, noise: Noise) -> Tensor:
         """Look for new architectures in the whole space where it is small, else among uniform ones, ``(n, L)``."""
-        if self.space.size <= ENUMERABLE:
-            genes = every_gene_string(self.space, noise.device)
-            genes = genes[noise.uniform(self.space.size)[0].argsort()]
+        space = problem.space
+        if space.size <= ENUMERABLE:
+            genes = gene_strings(space.cardinalities, noise.device)
+            genes = genes[noise.uniform(space.size)[0].argsort()]
         else:
-            genes = self.space.random(noise, 4096)[0]
-        genes = genes[self.space.valid(genes)]
-        keys = self.key(genes)
+            genes = space.random(noise, 4096)[0]
+        genes = genes[space.valid(genes)]
+        keys = problem.key(genes)
         return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from ednag.core.archive import feasible
 from ednag.evolution.operators import mutate_some
 from ednag.samplers.base import Sampler, State
+from ednag.spaces import SearchSpace
 
 
 class Bananas(Sampler):
@@ -38,7 +39,6 @@ class Bananas(Sampler):
         bound: see above; the smaller, the more the top counts.
         window: architectures that are learned from: the best half and the latest of the others.
         encoding: what the networks see: ``paths``, with one-hot genes where a space has no features, or ``one-hot``.
-        distinct: see :class:`Sampler`.
     """
 
     def __init__(
@@ -54,9 +54,7 @@ class Bananas(Sampler):
         bound: float = 0.1,
         window: int = 256,
         encoding: Literal["paths", "one-hot"] = "paths",
-        distinct: Literal["isomorphism", "genes"] = "isomorphism",
     ) -> None:
-        super().__init__(distinct)
         counts = {"initial": initial, "batch": batch, "ensemble": ensemble, "width": width, "epochs": epochs}
         for name, value in {**counts, "parents": parents}.items():
             if value < 1:
@@ -74,13 +72,13 @@ class Bananas(Sampler):
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose random architectures at first, then the most promising mutations."""
         if state.step == 0:
-            return state, self.space.random(state.noise, self.initial)
+            return state, state.space.random(state.noise, self.initial)
         known = self._known(state)
         pool = self._mutations(state, known)
         mean, deviation = self._predict(state, known, pool)
         gap = mean + deviation * state.noise.normal(pool.shape[1])
-        valid = self.space.valid(pool)
-        keys = self.key(pool.where(valid[..., None], 0))
+        valid = state.space.valid(pool)
+        keys = state.problem.key(pool.where(valid[..., None], 0))
         gap = gap.masked_fill(~valid | ~state.archive.unseen(keys), torch.inf)
         best = gap.argsort(dim=1, stable=True)[:, : self.batch]
         return state, pool.gather(1, best[..., None].expand(-1, -1, pool.shape[-1]))
@@ -89,10 +87,10 @@ class Bananas(Sampler):
         """Learn nothing: the archive has it all."""
         return replace(state, memory={})
 
-    def encode(self, genes: Tensor) -> Tensor:
+    def encode(self, space: SearchSpace, genes: Tensor) -> Tensor:
         """What the networks see of architectures, float32 ``(*B, N, F)``."""
-        features = self.space.features(genes) if self.encoding == "paths" else genes[..., :0].float()
-        return features if features.shape[-1] else self.space.layout.encode(genes)
+        features = space.features(genes) if self.encoding == "paths" else genes[..., :0].float()
+        return features if features.shape[-1] else space.layout.encode(genes)
 
     def _known(self, state: State) -> Known:
         """Look back over the archive, at most ``window`` places, the best first."""
@@ -110,19 +108,19 @@ class Bananas(Sampler):
 
     def _mutations(self, state: State, known: Known) -> Tensor:
         """Change one or two genes of the best, and add some uniform architectures, ``(R, N, L)``."""
-        length = self.space.num_genes
+        length = state.space.num_genes
         u = state.noise.uniform(self.candidates, 2 + 2 * length)
         number = known.real.sum(1, keepdim=True).clamp(1, self.parents)
         parent = torch.minimum((u[..., 0] * number).long(), number - 1)
         genes = known.genes.gather(1, parent[..., None].expand(-1, -1, length))
-        cardinalities = torch.tensor(self.space.cardinalities, device=genes.device)
+        cardinalities = torch.tensor(state.space.cardinalities, device=genes.device)
         changes = 1 + (u[..., 1] < 0.5).long()
         mutants = mutate_some(genes, cardinalities, changes, u[..., 2 : 2 + length], u[..., 2 + length :])
-        return torch.cat([mutants, self.space.random(state.noise, self.batch)], 1)
+        return torch.cat([mutants, state.space.random(state.noise, self.batch)], 1)
 
     def _predict(self, state: State, known: Known, pool: Tensor) -> tuple[Tensor, Tensor]:
         """Train the ensembles of all runs; mean and deviation of the predicted gap to the best, float64 ``(R, N)``."""
-        runs, seen, asked = len(pool), self.encode(known.genes), self.encode(pool)
+        runs, seen, asked = len(pool), self.encode(state.space, known.genes), self.encode(state.space, pool)
         inputs, hidden = seen.shape[-1], self.width
         shapes = ((inputs, hidden), (1, hidden), (hidden, hidden), (1, hidden), (hidden, 1), (1, 1))
         noise = state.noise.normal(self.ensemble, sum(a * b for a, b in shapes))

@@ -6,29 +6,17 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ednag.core.archive import Archive
 from ednag.core.noise import Noise
+from ednag.samplers.problem import VIOLATORS, FitnessFunction, Problem
 from ednag.spaces import SearchSpace
-from ednag.spaces.base import gene_strings
 
 log = logging.getLogger(__name__)
-
-
-class FitnessFunction(Protocol):
-    """Anything that scores architectures, such as :class:`ednag.fitness.Fitness`.
-
-    It may also have a method ``violates(genes, valid)``, which tells, before anything is scored, which architectures
-    violate a constraint: these are looked at, remembered and told to the sampler, and cost no evaluation. And it may
-    have a flag ``partial``: what it scores ``-inf`` is then unknown rather than bad, which says nothing about others.
-    """
-
-    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Score genes ``(R, N, L)`` where ``valid`` ``(R, N)``; float64 ``(R, N)``, ``-inf`` elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +24,26 @@ class State:
     """Where a set of runs stands.
 
     Attributes:
+        problem: what the runs search; it is no part of :meth:`state_dict`.
         noise: the random streams; drawing from them moves them on.
         archive: everything evaluated so far.
         step: steps taken.
         memory: what the algorithm carries from step to step, tensors with leading dimension ``R``.
     """
 
+    problem: Problem
     noise: Noise
     archive: Archive
     step: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def space(self) -> SearchSpace:
+        """Where architectures come from."""
+        return self.problem.space
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and primitives."""
+        """Everything but the problem, as tensors and primitives."""
         return {
             "noise": self.noise.state_dict(),
             "archive": self.archive.state_dict(),
@@ -57,9 +52,10 @@ class State:
         }
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> State:
+    def from_state_dict(cls, problem: Problem, state: dict[str, Any], device: torch.device | str = "cpu") -> State:
         """Rebuild a state; the runs continue exactly where they were."""
         return cls(
+            problem=problem,
             noise=Noise.from_state_dict(state["noise"], device),
             archive=Archive(**{name: value.to(device) for name, value in state["archive"].items()}),
             step=state["step"],
@@ -72,35 +68,25 @@ class Sampler(ABC):
 
     A subclass implements :meth:`ask` and :meth:`tell`, and :meth:`start` where it carries memory. ``ask`` never sees
     fitness and ``tell`` never draws an architecture, so that a caller may evaluate in its own way.
-
-    Args:
-        distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` (classes of the
-            space's ``identity``) or ``genes`` (every gene string by itself).
+    A sampler holds settings only: what a run knows is in its :class:`State`, and what it searches in the :class:`Problem`.
     """
 
-    def __init__(self, distinct: Literal["isomorphism", "genes"] = "isomorphism") -> None:
-        if distinct not in ("isomorphism", "genes"):
-            raise ValueError(f"distinct must be 'isomorphism' or 'genes', got {distinct!r}")
-        self.distinct = distinct
-        self._partial = False
-        self._whole: tuple[SearchSpace, str, int] | None = None
-
-    def init(self, space: SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
-        """Start one run a seed.
+    def init(self, problem: Problem | SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
+        """Start one run per seed.
 
         Args:
-            space: where architectures come from.
-            seeds: non-negative, one a run.
+            problem: what to search; a space alone counts isomorphic architectures as one.
+            seeds: non-negative, one per run.
             device: where everything is computed.
         """
-        self.space = space
-        noise = Noise(seeds, device)
-        return self.start(State(noise, Archive.empty(len(noise), space.num_genes, device)))
+        problem, noise = as_problem(problem), Noise(seeds, device)
+        return self.start(State(problem, noise, Archive.empty(len(noise), problem.space.num_genes, device)))
 
-    def resume(self, space: SearchSpace, state: dict[str, Any], device: torch.device | str = "cpu") -> State:
+    def resume(
+        self, problem: Problem | SearchSpace, state: dict[str, Any], device: torch.device | str = "cpu"
+    ) -> State:
         """Continue from :meth:`State.state_dict`."""
-        self.space = space
-        return State.from_state_dict(state, device)
+        return State.from_state_dict(as_problem(problem), state, device)
 
     def start(self, state: State) -> State:
         """Add the algorithm's own memory to a fresh state; nothing by default."""
@@ -131,7 +117,7 @@ class Sampler(ABC):
 
     def sample(
         self,
-        space: SearchSpace,
+        problem: Problem | SearchSpace,
         fitness: FitnessFunction,
         seeds: Sequence[int] = (0,),
         evaluations: int | None = None,
@@ -143,9 +129,9 @@ class Sampler(ABC):
         """Run to the end: of the sampler's steps, of the budget, or of the space; why it stopped early is logged.
 
         Args:
-            space: the search space.
+            problem: what to search; a space alone counts isomorphic architectures as one.
             fitness: the score to maximise.
-            seeds: one a run.
+            seeds: one per run.
             evaluations: distinct architectures a run may evaluate; no limit where ``None``. Violators of a constraint
                 that ``fitness`` recognises beforehand are not counted, but end a run too where there are
                 :data:`VIOLATORS` times as many.
@@ -165,8 +151,7 @@ class Sampler(ABC):
             raise ValueError(f"{type(self).__name__} has no last step; give it a number of evaluations")
         if evaluations is not None and evaluations < 1:
             raise ValueError(f"evaluations must be >= 1, got {evaluations}")
-        self.space = space
-        state = self.init(space, seeds, device) if state is None else state
+        state = self.init(problem, seeds, device) if state is None else state
         idle = 0
         while not everyone(self.finished(state, evaluations)) and idle < PATIENCE:
             before = int(state.archive.count.sum())
@@ -176,81 +161,30 @@ class Sampler(ABC):
             if after_round is not None:
                 after_round(state, genes, values)
         if self.steps is None:
-            log_end(state.archive, evaluations, self.exhausted(state.archive))
+            log_end(state.archive, evaluations, state.problem.exhausted(state.archive))
         return state
 
     def finished(self, state: State, evaluations: int | None = None) -> bool:
         """Tell whether every run has taken its steps, spent its evaluations, or seen the whole space."""
         if self.steps is not None and state.step >= self.steps:
             return True
-        return not bool(self.running(state.archive, evaluations).any())
-
-    def running(self, archive: Archive, evaluations: int | None = None) -> Tensor:
-        """Tell which runs may still evaluate something, bool ``(R,)``."""
-        running = ~self.exhausted(archive)
-        if evaluations is None:
-            return running
-        return running & (archive.paid < evaluations) & (archive.violators < VIOLATORS * evaluations)
-
-    def exhausted(self, archive: Archive) -> Tensor:
-        """Tell which runs have looked at every distinct architecture of the space, bool ``(R,)``.
-
-        Distinct architectures are counted in spaces of up to :data:`ENUMERABLE` gene strings, once a run has met a
-        sixteenth of those; otherwise every gene string is taken for an architecture of its own.
-        """
-        if self.space.size > ENUMERABLE or int(archive.count.max()) * 16 < self.space.size:
-            return archive.count >= min(self.space.size, torch.iinfo(torch.int64).max)
-        if self._whole is None or self._whole[:2] != (self.space, self.distinct):
-            genes = every_gene_string(self.space, archive.genes.device)
-            keys = self.key(genes[self.space.valid(genes)])
-            self._whole = (self.space, self.distinct, int(torch.unique(keys).numel()))
-        return archive.count >= self._whole[2]
+        return not bool(state.problem.running(state.archive, evaluations).any())
 
     def round(
         self, state: State, fitness: FitnessFunction, evaluations: int | None = None
     ) -> tuple[State, Tensor, Tensor]:
         """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
-        self._partial = getattr(fitness, "partial", False)
+        if state.problem.partial != (partial := bool(getattr(fitness, "partial", False))):
+            state = replace(state, problem=replace(state.problem, partial=partial))
         state, genes = self.ask(state)
-        archive, values = self.evaluate(state.archive, genes, fitness, evaluations)
+        archive, values = state.problem.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)
         return replace(state, step=state.step + 1), genes, values
 
-    def key(self, genes: Tensor) -> Tensor:
-        """Number that tells architectures apart, int64 ``(*B,)``; see ``distinct``."""
-        return self.space.identity(genes) if self.distinct == "isomorphism" else self.space.code(genes)
 
-    def evaluate(
-        self, archive: Archive, genes: Tensor, fitness: FitnessFunction, evaluations: int | None
-    ) -> tuple[Archive, Tensor]:
-        """Evaluate what a run has not evaluated yet, within its budget; look the rest up.
-
-        Look-ups are counted until a run's budget is spent, so that they don't depend on the runs beside it.
-
-        Returns:
-            the archive with the new entries, and the fitness of all, float64 ``(R, N)``: ``-inf`` where invalid or
-            beyond the budget.
-        """
-        valid = self.space.valid(genes)
-        keys = self.key(genes.where(valid[..., None], 0)).where(valid, -1)
-        running = self.running(archive, evaluations)[:, None]
-        fresh = archive.unseen(keys) & valid & running
-        violates: Callable[[Tensor, Tensor], Tensor] | None = getattr(fitness, "violates", None)
-        free = torch.zeros_like(fresh) if violates is None else violates(genes, fresh) & fresh
-        budget = torch.iinfo(torch.int64).max if evaluations is None else evaluations
-        most = budget if evaluations is None else VIOLATORS * evaluations
-        paid = (fresh & ~free) & (archive.paid[:, None] + (fresh & ~free).cumsum(1) <= budget)
-        free = free & (archive.violators[:, None] + free.cumsum(1) <= most)
-        affordable = paid | free
-        archive = archive.add(keys, genes, fitness(genes, affordable), affordable, (valid & running).sum(1))
-        known, position = archive.find(keys)
-        values = archive.fitness.gather(1, position)
-        return archive, values.where(known & valid, -torch.inf)
-
-
-def every_gene_string(space: SearchSpace, device: torch.device | str = "cpu") -> Tensor:
-    """Enumerate a space, int64 ``(size, L)``; it must be small."""
-    return gene_strings(space.cardinalities, device)
+def as_problem(problem: Problem | SearchSpace) -> Problem:
+    """Make a problem of a space alone."""
+    return problem if isinstance(problem, Problem) else Problem(problem)
 
 
 def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> None:
@@ -271,9 +205,3 @@ def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> Non
 
 PATIENCE = 1000
 """Rounds without a new architecture after which a sampler without a last step gives up."""
-
-ENUMERABLE = 2**17
-"""Spaces of up to this many gene strings are looked through whole where that helps."""
-
-VIOLATORS = 10
-"""Violators of a constraint that a run may look at for each evaluation of its budget."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,18 +17,16 @@ class RandomSearch(Sampler):
 
     Args:
         batch: architectures proposed at once.
-        distinct: see :class:`Sampler`.
     """
 
-    def __init__(self, batch: int = 10, distinct: Literal["isomorphism", "genes"] = "isomorphism") -> None:
-        super().__init__(distinct)
+    def __init__(self, batch: int = 10) -> None:
         if batch < 1:
             raise ValueError(f"batch must be >= 1, got {batch}")
         self.batch = batch
 
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose ``batch`` random architectures."""
-        return state, self.space.random(state.noise, self.batch)
+        return state, state.space.random(state.noise, self.batch)
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
         """Learn nothing."""
@@ -41,16 +39,13 @@ class RegularisedEvolution(Sampler):
     Args:
         population: members kept.
         tournament: members that compete to be the parent.
-        distinct: see :class:`Sampler`.
     """
 
     def __init__(
         self,
         population: int = 30,
         tournament: int = 10,
-        distinct: Literal["isomorphism", "genes"] = "isomorphism",
     ) -> None:
-        super().__init__(distinct)
         if not 1 <= tournament <= population:
             raise ValueError(f"need 1 <= tournament <= population, got {tournament} and {population}")
         self.population, self.tournament = population, tournament
@@ -58,15 +53,15 @@ class RegularisedEvolution(Sampler):
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose a random population at first, then one mutant a run."""
         if state.step == 0:
-            return state, self.space.random(state.noise, self.population)
+            return state, state.space.random(state.noise, self.population)
         genes, fitness = state.memory["genes"], state.memory["fitness"]
         drawn = state.noise.uniform(self.population).argsort(-1)[:, : self.tournament]
         winner = drawn.gather(1, fitness.gather(1, drawn).argmax(-1, keepdim=True))
         parent = genes.gather(1, winner[..., None].expand(-1, -1, genes.shape[-1]))
         u = state.noise.uniform(2, 1)
-        cardinalities = torch.tensor(self.space.cardinalities, device=genes.device)
+        cardinalities = torch.tensor(state.space.cardinalities, device=genes.device)
         position = torch.minimum(
-            (u[:, 0] * self.space.num_genes).long(), cardinalities.new_tensor(len(cardinalities) - 1)
+            (u[:, 0] * state.space.num_genes).long(), cardinalities.new_tensor(len(cardinalities) - 1)
         )
         return state, mutate_genes(parent, cardinalities, position, u[:, 1])
 
@@ -88,11 +83,11 @@ class LocalSearch(Sampler):
     def start(self, state: State) -> State:
         """Begin with a restart."""
         runs, device = len(state.noise), state.noise.device
-        moves = sum(k - 1 for k in self.space.cardinalities)
+        moves = sum(k - 1 for k in state.space.cardinalities)
         return replace(
             state,
             memory={
-                "current": torch.zeros((runs, self.space.num_genes), dtype=torch.int64, device=device),
+                "current": torch.zeros((runs, state.space.num_genes), dtype=torch.int64, device=device),
                 "value": torch.full((runs,), -torch.inf, dtype=torch.float64, device=device),
                 "order": torch.zeros((runs, moves), dtype=torch.int64, device=device),
                 "next": torch.full((runs,), moves, dtype=torch.int64, device=device),
@@ -104,8 +99,8 @@ class LocalSearch(Sampler):
         memory = state.memory
         restart = memory["next"] >= memory["order"].shape[1]
         move = memory["order"].gather(1, memory["next"].clamp(max=memory["order"].shape[1] - 1)[:, None]).squeeze(1)
-        neighbour = self._apply(memory["current"], move)
-        fresh = self.space.random(state.noise, 1)[:, 0]
+        neighbour = self._apply(state.space.cardinalities, memory["current"], move)
+        fresh = state.space.random(state.noise, 1)[:, 0]
         return state, torch.where(restart[:, None], fresh, neighbour)[:, None]
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
@@ -124,10 +119,10 @@ class LocalSearch(Sampler):
             },
         )
 
-    def _apply(self, genes: Tensor, move: Tensor) -> Tensor:
+    def _apply(self, cardinalities: Sequence[int], genes: Tensor, move: Tensor) -> Tensor:
         """Change one gene: moves number the other values of gene 0, then of gene 1, and so on."""
-        table = [(gene, shift) for gene, k in enumerate(self.space.cardinalities) for shift in range(1, k)]
+        table = [(gene, shift) for gene, k in enumerate(cardinalities) for shift in range(1, k)]
         position, shift = torch.tensor(table, device=genes.device)[move].unbind(-1)
-        high = torch.tensor(self.space.cardinalities, device=genes.device)[position]
+        high = torch.tensor(cardinalities, device=genes.device)[position]
         old = genes.gather(1, position[:, None]).squeeze(1)
         return genes.scatter(1, position[:, None], ((old + shift) % high)[:, None])

@@ -14,7 +14,7 @@ from ednag.diffusion.schedules import Cosine, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation, min_max
 from ednag.samplers.base import Sampler, State
-from ednag.spaces.base import Layout
+from ednag.spaces.base import Layout, SearchSpace
 
 
 class EvolutionaryDiffusion(Sampler):
@@ -35,7 +35,6 @@ class EvolutionaryDiffusion(Sampler):
         denoise: whether to denoise at all (an ablation: without it, only the corrector works).
         normalise: stretch every member to [-1, 1] after denoising and after mutation, as the released program does.
         layout: width of the continuous genes: the ``published`` one, or ``compact`` without constant rows.
-        distinct: see :class:`Sampler`.
     """
 
     def __init__(
@@ -50,9 +49,7 @@ class EvolutionaryDiffusion(Sampler):
         denoise: bool = True,
         normalise: bool = False,
         layout: Literal["published", "compact"] = "published",
-        distinct: Literal["isomorphism", "genes"] = "isomorphism",
     ) -> None:
-        super().__init__(distinct)
         if population < 2 or not 0 <= noise_scale <= 1:
             raise ValueError(f"need population >= 2 and noise_scale in [0, 1], got {population} and {noise_scale}")
         self.population, self.num_steps, self.noise_scale = population, num_steps, noise_scale
@@ -67,21 +64,21 @@ class EvolutionaryDiffusion(Sampler):
         """One round scores the initial noise, then one a reverse step."""
         return self.num_steps + 1
 
-    @property
-    def layout(self) -> Layout:
+    def layout(self, space: SearchSpace) -> Layout:
         """Places of the genes in the continuous vector."""
-        return self.space.published_layout if self.layout_name == "published" else self.space.layout
+        return space.published_layout if self.layout_name == "published" else space.layout
 
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose noise at first; later what denoising and mutation make of the population, ``(R, N, L)``."""
+        layout = self.layout(state.space)
         if state.step == 0:
-            x = self._normalised(state.noise.normal(self.population, self.layout.dim))
+            x = self._normalised(state.noise.normal(self.population, layout.dim))
         else:
             x = self._denoised(state)
             if self.corrector is not None:
                 choose, u = state.noise.uniform(2, *x.shape[1:]).unbind(1)
                 x = self._normalised(self.mutation(x, choose, u))
-        return replace(state, memory={**state.memory, "children": x}), self.layout.decode(x)
+        return replace(state, memory={**state.memory, "children": x}), layout.decode(x)
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
         """Select the next population from parents and children; without a corrector, the children are it."""

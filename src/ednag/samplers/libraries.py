@@ -7,14 +7,13 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ednag.core.archive import Archive
 from ednag.samplers.base import Sampler, State
 
 
@@ -43,24 +42,45 @@ class Run:
     over: bool = False
 
 
+@dataclass
+class Live:
+    """The optimisers of a set of runs, as they stand after one state.
+
+    Attributes:
+        memory: of the state that they belong to; told apart by being the same object.
+        runs: one for each seed.
+    """
+
+    memory: dict[str, Tensor] | None = None
+    runs: list[Run] = field(default_factory=list)
+
+
+def _live(state: State) -> Live:
+    """The optimisers that go with a problem's runs."""
+    return state.problem.derive("live optimisers", Live)
+
+
+def _kept(state: State, runs: list[Run]) -> State:
+    """A state that live optimisers belong to."""
+    state = replace(state, memory={})
+    live = _live(state)
+    live.memory, live.runs = state.memory, runs
+    return state
+
+
 class LibrarySampler(Sampler):
     """Run an optimiser of another library, one instance a run, each seeded with the run's seed.
 
     What a library knows can't be saved as tensors. It is rebuilt where a saved state goes on: the optimiser is asked and
     told again what the archive says, step by step (nothing is evaluated), and goes on bit for bit as it would have.
     What it proposes twice, or isomorphic to something evaluated, is looked up and told, and not paid for.
-
-    Args:
-        distinct: see :class:`Sampler`.
     """
 
     package: str
     """What must be installed."""
 
-    def __init__(self, distinct: Literal["isomorphism", "genes"] = "isomorphism") -> None:
-        super().__init__(distinct)
+    def __init__(self) -> None:
         require(self.package)
-        self._live: tuple[dict[str, Tensor], list[Run]] | None = None
 
     @abstractmethod
     def open(self, choices: Sequence[int], seed: int) -> Study:
@@ -74,22 +94,19 @@ class LibrarySampler(Sampler):
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose what each library proposes; a run that is over, or proposed less than others, repeats itself."""
         runs = self._runs(state)
-        genes = self._propose(runs, state.archive)
-        state = replace(state, memory={})  # a new object: what the live optimisers belong to
-        self._live = (state.memory, runs)
-        return state, genes
+        genes = self._propose(runs, state)
+        return _kept(state, runs), genes
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
         """Tell each library what its own proposals are worth."""
-        if self._live is None or self._live[0] is not state.memory:
-            runs = self._runs(state)
-            self._propose(runs, state.archive)
+        live = _live(state)
+        if live.memory is state.memory:
+            runs = live.runs
         else:
-            runs = self._live[1]
-        self._learn(runs, state.archive, genes, fitness)
-        state = replace(state, memory={})
-        self._live = (state.memory, runs)
-        return state
+            runs = self._runs(state)
+            self._propose(runs, state)
+        self._learn(runs, state, genes, fitness)
+        return _kept(state, runs)
 
     def _runs(self, state: State) -> list[Run]:
         """Optimisers as they stood after the last round of a state: the live ones, or new ones told all of it again.
@@ -97,18 +114,19 @@ class LibrarySampler(Sampler):
         Raises:
             RuntimeError: if the library doesn't propose what it proposed when the state was saved.
         """
-        if self._live is not None and self._live[0] is state.memory:
-            return self._live[1]
-        choices = [k for k in self.space.cardinalities if k > 1]
+        live = _live(state)
+        if live.memory is state.memory:
+            return live.runs
+        choices = [k for k in state.space.cardinalities if k > 1]
         runs = [Run(self.open(choices, seed)) for seed in state.noise.seeds]
         met: list[set[int]] = [set() for _ in runs]
         for _ in range(state.step):
-            genes = self._propose(runs, state.archive)
-            keys, known, place = self._find(state.archive, genes)
+            genes = self._propose(runs, state)
+            keys, known, place = self._find(state, genes)
             values = state.archive.fitness.gather(1, place).where(known, -torch.inf)
             for seen, row, mask in zip(met, keys, known, strict=True):
                 seen.update(row[mask].tolist())
-            self._learn(runs, state.archive, genes, values)
+            self._learn(runs, state, genes, values)
         if [len(seen) for seen in met] != state.archive.count.tolist():
             raise RuntimeError(
                 f"{self.package} doesn't propose what it proposed when this run was saved; continue it with the "
@@ -116,14 +134,15 @@ class LibrarySampler(Sampler):
             )
         return runs
 
-    def _propose(self, runs: Sequence[Run], archive: Archive) -> Tensor:
+    def _propose(self, runs: Sequence[Run], state: State) -> Tensor:
         """Ask every run that is not over, ``(R, N, L)``."""
-        free = [place for place, k in enumerate(self.space.cardinalities) if k > 1]
+        archive, space = state.archive, state.space
+        free = [place for place, k in enumerate(space.cardinalities) if k > 1]
         rows: list[Tensor] = []
         for i, run in enumerate(runs):
             asked = [] if run.over else run.study.ask()
             run.asked, run.over = len(asked), len(asked) == 0
-            full = torch.zeros((max(run.asked, 1), self.space.num_genes), dtype=torch.int64)
+            full = torch.zeros((max(run.asked, 1), space.num_genes), dtype=torch.int64)
             if run.over:
                 full[0] = archive.genes[i, 0]
             else:
@@ -133,10 +152,10 @@ class LibrarySampler(Sampler):
         padded = [torch.cat([row, row[:1].expand(most - len(row), -1)]) for row in rows]
         return torch.stack(padded).to(archive.genes.device)
 
-    def _learn(self, runs: Sequence[Run], archive: Archive, genes: Tensor, fitness: Tensor) -> None:
+    def _learn(self, runs: Sequence[Run], state: State, genes: Tensor, fitness: Tensor) -> None:
         """Tell every run; one whose proposals could not be paid for any more is over."""
-        _, known, _ = self._find(archive, genes)
-        unpaid = (self.space.valid(genes) & ~known).tolist()
+        _, known, _ = self._find(state, genes)
+        unpaid = (state.space.valid(genes) & ~known).tolist()
         values = fitness.clamp(min=FAILED).tolist()
         for run, row, missing in zip(runs, values, unpaid, strict=True):
             if run.over:
@@ -146,11 +165,11 @@ class LibrarySampler(Sampler):
             else:
                 run.study.tell(row[: run.asked])
 
-    def _find(self, archive: Archive, genes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _find(self, state: State, genes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys of architectures, which of them were evaluated, and their places in the archive."""
-        valid = self.space.valid(genes)
-        keys = self.key(genes.where(valid[..., None], 0)).where(valid, -1)
-        known, place = archive.find(keys)
+        valid = state.space.valid(genes)
+        keys = state.problem.keys(genes, valid)
+        known, place = state.archive.find(keys)
         return keys, known & valid, place
 
 
@@ -164,15 +183,12 @@ class OptunaTPE(LibrarySampler):
     Args:
         startup: random architectures before the first model.
         candidates: samples of the model among which the best expected improvement is proposed.
-        distinct: see :class:`Sampler`.
     """
 
     package = "optuna"
 
-    def __init__(
-        self, startup: int = 10, candidates: int = 24, distinct: Literal["isomorphism", "genes"] = "isomorphism"
-    ) -> None:
-        super().__init__(distinct)
+    def __init__(self, startup: int = 10, candidates: int = 24) -> None:
+        super().__init__()
         if startup < 1 or candidates < 1:
             raise ValueError(f"startup and candidates must be >= 1, got {startup} and {candidates}")
         self.startup, self.candidates = startup, candidates
@@ -207,7 +223,6 @@ class Nevergrad(LibrarySampler):
     Args:
         optimizer: name in Nevergrad's registry: ``DiscreteOnePlusOne``, ``NGOpt`` (its own choice), ...
         budget: evaluations that Nevergrad is told it has; some of its optimisers plan with it.
-        distinct: see :class:`Sampler`.
     """
 
     package = "nevergrad"
@@ -216,9 +231,8 @@ class Nevergrad(LibrarySampler):
         self,
         optimizer: str = "DiscreteOnePlusOne",
         budget: int = 200,
-        distinct: Literal["isomorphism", "genes"] = "isomorphism",
     ) -> None:
-        super().__init__(distinct)
+        super().__init__()
         if optimizer not in require("nevergrad").optimizers.registry:
             raise ValueError(
                 f"Nevergrad has no optimizer {optimizer!r}; it has DiscreteOnePlusOne, NGOpt, PSO, DE, ..."
@@ -267,7 +281,6 @@ class PymooGA(LibrarySampler):
     Args:
         population: members kept, and random architectures at the start.
         offspring: architectures a generation; as many as members where ``None``.
-        distinct: see :class:`Sampler`.
     """
 
     package = "pymoo"
@@ -276,9 +289,8 @@ class PymooGA(LibrarySampler):
         self,
         population: int = 10,
         offspring: int | None = None,
-        distinct: Literal["isomorphism", "genes"] = "isomorphism",
     ) -> None:
-        super().__init__(distinct)
+        super().__init__()
         if population < 2 or (offspring is not None and offspring < 1):
             raise ValueError(f"need population >= 2 and offspring >= 1, got {population} and {offspring}")
         self.population, self.offspring = population, offspring

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,18 +12,9 @@ from ednag.evolution.operators import average_rank
 from ednag.evolution.pareto import expected_gain, gap_to_front
 from ednag.samplers.archive_diffusion import ArchiveDiffusion, Members
 from ednag.samplers.base import State
+from ednag.samplers.problem import Problem
 from ednag.samplers.surrogate import GaussianProcess, standardise
-
-
-class CostFunction(Protocol):
-    """A cost of architectures that needs no evaluation, such as :class:`ednag.costs.objective.CostObjective`."""
-
-    @property
-    def quick(self) -> bool:
-        """Whether thousands of architectures can be asked for at once."""
-
-    def __call__(self, genes: Tensor) -> Tensor:
-        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` where a limit is violated."""
+from ednag.spaces import SearchSpace
 
 
 class FrontMembers(Members):
@@ -56,8 +47,6 @@ class ParetoDiffusion(ArchiveDiffusion):
         optimism: factor on the predicted deviation, > 0.
         shortlist: proposals a round whose cost is really asked for where it takes time, >= 1.
         surrogate: the model of fitness; by default one with little noise, whose features weigh more than the genes.
-        distinct: what counts as one architecture; generation against a cost sets ``genes``, as isomorphic architectures
-            can differ in cost.
         options: further settings of :class:`ArchiveDiffusion`. There are no epochs here: a front has no single optimum to
             be stuck at.
     """
@@ -68,27 +57,21 @@ class ParetoDiffusion(ArchiveDiffusion):
         optimism: float = 1.5,
         shortlist: int = 16,
         surrogate: GaussianProcess | None = None,
-        distinct: Literal["isomorphism", "genes"] = "genes",
         **options: Any,
     ) -> None:
         if optimism <= 0 or shortlist < 1:
             raise ValueError(f"need optimism > 0 and shortlist >= 1, got {optimism} and {shortlist}")
         model = surrogate or GaussianProcess(gene_scale=0.25, feature_scale=0.42, nugget=0.005)
-        super().__init__(initial=initial, patience=0, surrogate=model, distinct=distinct, **options)
+        super().__init__(initial=initial, patience=0, surrogate=model, **options)
         self.optimism, self.shortlist = optimism, shortlist
-        self._cost: CostFunction | None = None
-
-    def against(self, cost: CostFunction) -> None:
-        """Name the cost that fitness is traded off against; needed before the first :meth:`ask`."""
-        self._cost = cost
 
     def start(self, state: State) -> State:
         """See :meth:`ArchiveDiffusion.start`.
 
         Raises:
-            ValueError: if no cost was named.
+            ValueError: if the problem names no cost.
         """
-        self._ask_cost(state.archive.genes[:0, 0], state.archive.filled[:0, 0])
+        self._ask_cost(state.problem, state.archive.genes[:0, 0], state.archive.filled[:0, 0])
         return super().start(state)
 
     def _members(self, state: State) -> FrontMembers:
@@ -96,9 +79,9 @@ class ParetoDiffusion(ArchiveDiffusion):
         count = state.archive.count[:, None]
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         fitness = state.archive.fitness[:, : place.shape[1]]
-        real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not self._partial)))
+        real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not state.problem.partial)))
         genes = state.archive.genes[:, : place.shape[1]]
-        cost = self._ask_cost(genes, real)
+        cost = self._ask_cost(state.problem, genes, real)
         if place.shape[1] > self.window:
             worth = -gap_to_front(cost, -average_rank(fitness, real), real)
             worth = worth.where(place < count - self.window // 2, torch.inf).where(real, -torch.inf)
@@ -110,28 +93,30 @@ class ParetoDiffusion(ArchiveDiffusion):
         members.target, members.cost = normal_scores(rank, real), cost
         return members
 
-    def _score(self, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
+    def _score(self, problem: Problem, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: log expected gain; uniform ones first, by turns, at the beginning."""
         if self.surrogate is None or not isinstance(members, FrontMembers):
-            return super()._score(members, pool, opening)
-        known, asked = (self.surrogate.embed(self.space, genes) for genes in (members.genes, pool))
-        mean, deviation = self.surrogate.predict(self.space, known, members.target, members.real, asked)
-        valid = self.space.valid(pool)
-        if self._cost is not None and not self._cost.quick:
-            guess = self._predicted_cost(members, known, asked)
+            return super()._score(problem, members, pool, opening)
+        known, asked = (self.surrogate.embed(problem.space, genes) for genes in (members.genes, pool))
+        mean, deviation = self.surrogate.predict(problem.space, known, members.target, members.real, asked)
+        valid = problem.space.valid(pool)
+        if problem.cost is not None and not problem.cost.quick:
+            guess = self._predicted_cost(problem.space, members, known, asked)
             likely = self._gain(members, mean, deviation, guess).where(valid, -torch.inf)
             worst = likely.sort(1, descending=True).values[:, min(self.shortlist, pool.shape[1]) - 1, None]
             valid = valid & (likely >= worst) & ~opening[:, None]
-        cost = self._ask_cost(pool, valid)
-        hopeful = valid & cost.isfinite() & ~self._known_cheaper(members, pool, valid, cost)
+        cost = self._ask_cost(problem, pool, valid)
+        hopeful = valid & cost.isfinite() & ~self._known_cheaper(problem.space, members, pool, valid, cost)
         gain = self._gain(members, mean, deviation, cost).where(hopeful, -torch.inf)
         plain = -torch.arange(pool.shape[1], device=pool.device).double().expand(pool.shape[:2])
         return plain.where(opening[:, None], gain)
 
-    def _known_cheaper(self, members: FrontMembers, pool: Tensor, valid: Tensor, cost: Tensor) -> Tensor:
+    def _known_cheaper(
+        self, space: SearchSpace, members: FrontMembers, pool: Tensor, valid: Tensor, cost: Tensor
+    ) -> Tensor:
         """Tell which proposals are isomorphic to a member that costs no more, ``(R, N)``: their fitness is known."""
-        asked = self.space.identity(pool.where(valid[..., None], 0))
-        known = self.space.identity(members.genes.where(members.real[..., None], 0))
+        asked = space.identity(pool.where(valid[..., None], 0))
+        known = space.identity(members.genes.where(members.real[..., None], 0))
         same = (asked[..., None] == known[:, None]) & members.real[:, None]
         return (same & (members.cost[:, None] <= cost[..., None])).any(-1) & valid
 
@@ -153,26 +138,26 @@ class ParetoDiffusion(ArchiveDiffusion):
         )
         return (gain.clamp(min=1e-99).log() * 2**20).round() / 2**20
 
-    def _predicted_cost(self, members: FrontMembers, known: Tensor, asked: Tensor) -> Tensor:
+    def _predicted_cost(self, space: SearchSpace, members: FrontMembers, known: Tensor, asked: Tensor) -> Tensor:
         """Cost of proposals as a Gaussian process sees it, ``(R, N)``, not below the cheapest member's."""
         process, real = self.surrogate or GaussianProcess(), members.real
         number = real.sum(1, keepdim=True).clamp(min=1)
         centre = members.cost.sum(1, keepdim=True) / number
         target = (members.cost - centre).where(real, 0.0)
         spread = (target.square().sum(1, keepdim=True) / number).sqrt().clamp(min=1e-9)
-        mean = process.predict(self.space, known, target / spread, real, asked)[0]
+        mean = process.predict(space, known, target / spread, real, asked)[0]
         return (centre + spread * mean).maximum(members.cost.where(real, torch.inf).amin(1, keepdim=True))
 
-    def _ask_cost(self, genes: Tensor, wanted: Tensor) -> Tensor:
+    def _ask_cost(self, problem: Problem, genes: Tensor, wanted: Tensor) -> Tensor:
         """Cost where wanted, 0 elsewhere, float64, the shape of ``wanted``."""
-        if self._cost is None:
+        if problem.cost is None:
             raise ValueError(
                 f"{type(self).__name__} trades fitness off against a cost; say which: "
                 "--objective params, flops or latency_ms"
             )
         out = torch.zeros(wanted.shape, dtype=torch.float64, device=genes.device)
         if wanted.any():
-            out[wanted] = self._cost(genes[wanted]).to(out)
+            out[wanted] = problem.cost(genes[wanted]).to(out)
         return out
 
 

@@ -1,0 +1,145 @@
+"""What the runs of a sampler work on: a space, what counts as one architecture, and what may be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ednag.core.archive import Archive
+from ednag.spaces import SearchSpace
+from ednag.spaces.base import gene_strings
+
+T = TypeVar("T")
+
+ENUMERABLE = 2**17
+"""Spaces of up to this many gene strings are looked through whole where that helps."""
+
+VIOLATORS = 10
+"""Violators of a constraint that a run may look at for each evaluation of its budget."""
+
+
+class FitnessFunction(Protocol):
+    """Anything that scores architectures, such as :class:`ednag.fitness.Fitness`.
+
+    It may also have a method ``violates(genes, valid)``, which tells, before anything is scored, which architectures
+    violate a constraint: these are looked at, remembered and told to the sampler, and cost no evaluation. And it may
+    have a flag ``partial``: what it scores ``-inf`` is then unknown rather than bad, which says nothing about others.
+    """
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Score genes ``(R, N, L)`` where ``valid`` ``(R, N)``; float64 ``(R, N)``, ``-inf`` elsewhere."""
+
+
+class CostFunction(Protocol):
+    """A cost of architectures that needs no evaluation, such as :class:`ednag.costs.objective.CostObjective`."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether thousands of architectures can be asked for at once."""
+
+    def __call__(self, genes: Tensor) -> Tensor:
+        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` where a limit is violated."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a set of runs searches, apart from how: a sampler keeps none of it.
+
+    Attributes:
+        space: where architectures come from.
+        distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` (classes of the space's
+            ``identity``) or ``genes`` (every gene string by itself).
+        partial: whether a fitness of ``-inf`` means that an architecture is unknown rather than bad.
+        cost: what fitness is traded off against, for samplers that look for a front; ``None`` for nothing.
+
+    Raises:
+        ValueError: for another ``distinct``.
+
+    Example:
+        >>> from ednag.spaces import NASBench201
+        >>> problem = Problem(NASBench201())
+        >>> genes = problem.space.parse("|skip_connect~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|")
+        >>> bool(problem.key(genes) == problem.space.identity(genes))
+        True
+    """
+
+    space: SearchSpace
+    distinct: Literal["isomorphism", "genes"] = "isomorphism"
+    partial: bool = False
+    cost: CostFunction | None = None
+    _derived: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.distinct not in ("isomorphism", "genes"):
+            raise ValueError(f"distinct must be 'isomorphism' or 'genes', got {self.distinct!r}")
+
+    def derive(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` gives, made once for these runs: a calibrated prior, a count of the space."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        made: T = self._derived[name]
+        return made
+
+    def key(self, genes: Tensor) -> Tensor:
+        """Number that tells architectures apart, int64 ``(*B,)``; see ``distinct``."""
+        return self.space.identity(genes) if self.distinct == "isomorphism" else self.space.code(genes)
+
+    def keys(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """:meth:`key` of architectures ``(*B, L)`` where they are ``valid``, -1 elsewhere."""
+        return self.key(genes.where(valid[..., None], 0)).where(valid, -1)
+
+    def every_architecture(self, device: torch.device | str = "cpu") -> Tensor:
+        """Enumerate all valid gene strings, int64 ``(n, L)``; the space must be small."""
+        genes = gene_strings(self.space.cardinalities, device)
+        return genes[self.space.valid(genes)]
+
+    def exhausted(self, archive: Archive) -> Tensor:
+        """Tell which runs have looked at every distinct architecture of the space, bool ``(R,)``.
+
+        Distinct architectures are counted in spaces of up to :data:`ENUMERABLE` gene strings, once a run has met a
+        sixteenth of those; otherwise every gene string is taken for an architecture of its own.
+        """
+        if self.space.size > ENUMERABLE or int(archive.count.max()) * 16 < self.space.size:
+            return archive.count >= min(self.space.size, torch.iinfo(torch.int64).max)
+        device = archive.genes.device
+        return archive.count >= self.derive(
+            "distinct architectures", lambda: int(torch.unique(self.key(self.every_architecture(device))).numel())
+        )
+
+    def running(self, archive: Archive, evaluations: int | None = None) -> Tensor:
+        """Tell which runs may still evaluate something, bool ``(R,)``."""
+        running = ~self.exhausted(archive)
+        if evaluations is None:
+            return running
+        return running & (archive.paid < evaluations) & (archive.violators < VIOLATORS * evaluations)
+
+    def evaluate(
+        self, archive: Archive, genes: Tensor, fitness: FitnessFunction, evaluations: int | None
+    ) -> tuple[Archive, Tensor]:
+        """Evaluate what a run has not evaluated yet, within its budget; look the rest up.
+
+        Look-ups are counted until a run's budget is spent, so that they don't depend on the runs beside it.
+
+        Returns:
+            the archive with the new entries, and the fitness of all, float64 ``(R, N)``: ``-inf`` where invalid or
+            beyond the budget.
+        """
+        valid = self.space.valid(genes)
+        keys = self.keys(genes, valid)
+        running = self.running(archive, evaluations)[:, None]
+        fresh = archive.unseen(keys) & valid & running
+        violates: Callable[[Tensor, Tensor], Tensor] | None = getattr(fitness, "violates", None)
+        free = torch.zeros_like(fresh) if violates is None else violates(genes, fresh) & fresh
+        budget = torch.iinfo(torch.int64).max if evaluations is None else evaluations
+        most = budget if evaluations is None else VIOLATORS * evaluations
+        paid = (fresh & ~free) & (archive.paid[:, None] + (fresh & ~free).cumsum(1) <= budget)
+        free = free & (archive.violators[:, None] + free.cumsum(1) <= most)
+        affordable = paid | free
+        archive = archive.add(keys, genes, fitness(genes, affordable), affordable, (valid & running).sum(1))
+        known, position = archive.find(keys)
+        values = archive.fitness.gather(1, position)
+        return archive, values.where(known & valid, -torch.inf)
