@@ -8,7 +8,7 @@ from ednag.core.storage import load_state, save_state
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State
 from ednag.samplers.archive_diffusion import Members
 from ednag.spaces import NASBench201, SearchSpace
-from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
+from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
 
 
 class TestDefault(SamplerChecks):

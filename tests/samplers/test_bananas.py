@@ -4,7 +4,7 @@ import torch
 from ednag.samplers import Bananas, RandomSearch, Sampler
 from ednag.samplers.bananas import Known, _forward
 from ednag.spaces import NASBench101
-from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
+from ednag.testing import SPACE, SamplerChecks, closeness
 
 SMALL = {"epochs": 20, "ensemble": 3, "candidates": 40}
 

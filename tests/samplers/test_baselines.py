@@ -3,7 +3,7 @@ import torch
 
 from ednag.samplers import LocalSearch, Problem, RandomSearch, RegularisedEvolution, Sampler
 from ednag.spaces import SearchSpace
-from tests.samplers.sampler_checks import SPACE, TARGET, SamplerChecks, closeness
+from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
 
 
 class TestRandomSearch(SamplerChecks):

@@ -6,7 +6,7 @@ from ednag.diffusion.schedules import Cosine
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
 from ednag.samplers import EvolutionaryDiffusion, Problem, Sampler
-from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
+from ednag.testing import SPACE, SamplerChecks, closeness
 
 
 class TestPaper(SamplerChecks):

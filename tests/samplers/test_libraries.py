@@ -7,7 +7,7 @@ import torch
 
 from ednag.samplers import Nevergrad, OptunaTPE, Problem, PymooGA, Sampler, State
 from ednag.samplers.libraries import require
-from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
+from ednag.testing import SPACE, SamplerChecks, closeness
 
 optuna = pytest.importorskip("optuna")
 

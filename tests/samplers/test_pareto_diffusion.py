@@ -8,8 +8,8 @@ from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import hypervolume
 from ednag.samplers import ParetoDiffusion, Problem, RandomSearch, Sampler
 from ednag.samplers.pareto_diffusion import normal_scores
+from ednag.testing import SPACE, SamplerChecks, closeness
 from tests.conftest import shared_file
-from tests.samplers.sampler_checks import SPACE, SamplerChecks, closeness
 
 OPERATIONS = torch.tensor([0.0, 1.0, 4.0, 9.0, 2.0]).double()
 

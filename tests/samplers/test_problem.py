@@ -4,7 +4,7 @@ import torch
 from ednag.core.noise import Noise
 from ednag.samplers import Problem, RandomSearch
 from ednag.spaces import NASBench201
-from tests.samplers.sampler_checks import SPACE, closeness
+from ednag.testing import SPACE, closeness
 
 
 def test_what_is_derived_is_made_once_for_each_problem() -> None:
