@@ -3,7 +3,7 @@ import torch
 from tests.reference.diffusion_steps import piecewise
 
 from ednag.core.archive import INFEASIBLE
-from ednag.diffusion.mappings import Energy, Identity, Mapping, PiecewiseLinear, Power, Rank
+from ednag.diffusion.mappings import Energy, FitnessMapping, Identity, PiecewiseLinear, Power, Rank
 
 FITNESS = torch.tensor([[70.0, 94.0, 91.5, 94.0]], dtype=torch.float64)
 
@@ -14,15 +14,15 @@ FITNESS = torch.tensor([[70.0, 94.0, 91.5, 94.0]], dtype=torch.float64)
         (Energy(2.0), (FITNESS / 2).exp()),
         (Power(3.0, 10.0), (FITNESS / 10) ** 3),
         (Identity(), FITNESS),
-        (Rank(0.5), (-torch.tensor([[3.0, 0.0, 2.0, 0.0]], dtype=torch.float64) / 2).exp()),
+        (Rank(0.5), (-torch.tensor([[3.0, 0.5, 2.0, 0.5]], dtype=torch.float64) / 2).exp()),
     ],
 )
-def test_weights_agree_with_the_definition_up_to_a_constant(mapping: Mapping, expected: torch.Tensor) -> None:
+def test_weights_agree_with_the_definition_up_to_a_constant(mapping: FitnessMapping, expected: torch.Tensor) -> None:
     torch.testing.assert_close(mapping(FITNESS).softmax(-1), expected / expected.sum())
 
 
 @pytest.mark.parametrize("mapping", [Energy(), Energy(1.0, PiecewiseLinear()), Power(2.0), Identity(), Rank()])
-def test_infeasible_members_weigh_nothing_and_scores_stay_finite(mapping: Mapping) -> None:
+def test_infeasible_members_weigh_nothing_and_scores_stay_finite(mapping: FitnessMapping) -> None:
     bad = torch.tensor([[50.0, -torch.inf, 3 * INFEASIBLE, 60.0], [-torch.inf] * 3 + [INFEASIBLE]]).double()
     weight = mapping(bad).softmax(-1)
     assert weight[0, 1] == weight[0, 2] == 0
@@ -30,8 +30,18 @@ def test_infeasible_members_weigh_nothing_and_scores_stay_finite(mapping: Mappin
     torch.testing.assert_close(weight[1], torch.full((4,), 0.25, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("mapping", [Energy(), Rank(), Identity(), Power(2.0)])
+def test_what_is_no_member_neither_weighs_nor_counts(mapping: FitnessMapping) -> None:
+    padded = torch.tensor([[50.0, 99.0, 60.0], [-torch.inf, -torch.inf, 7.0]]).double()
+    member = torch.tensor([[True, False, True], [True, True, False]])
+    weight = mapping(padded, member).softmax(-1)
+    torch.testing.assert_close(weight[0, [0, 2]], mapping(padded[0, [0, 2]]).softmax(-1))
+    assert weight.tolist()[1] == [0.5, 0.5, 0.0], "where all members failed, they weigh the same"
+    assert weight[0, 1] == 0
+
+
 @pytest.mark.parametrize("mapping", [Energy(0.001), Rank(), Identity(), Power(2.0)])
-def test_a_constant_fitness_weighs_all_the_same(mapping: Mapping) -> None:
+def test_a_constant_fitness_weighs_all_the_same(mapping: FitnessMapping) -> None:
     same = torch.zeros(2, 5, dtype=torch.float64)
     torch.testing.assert_close(mapping(same).softmax(-1), torch.full_like(same, 0.2))
 

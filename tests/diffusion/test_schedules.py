@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ednag.diffusion.schedules import DDPM, Cosine, Linear, Schedule
+from ednag.diffusion.schedules import DDPM, Cosine, Levels, Linear, Schedule
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), Cosine(0.0), Linear(), DDPM()])
@@ -25,6 +25,18 @@ def test_ddpm_agrees_with_the_product_of_its_betas() -> None:
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     product = (1 - betas).cumprod(0)
     torch.testing.assert_close(DDPM().alphas(1000)[1:].log(), product.log(), rtol=0.02, atol=2e-4)
+
+
+def test_levels_are_met_exactly_and_joined_by_straight_lines() -> None:
+    levels = Levels((0.2, 0.45, 0.7, 1.0))
+    assert levels.alphas(4).tolist() == [1.0, 0.7, 0.45, 0.2, 0.0]
+    torch.testing.assert_close(levels.alphas(8)[1::2], torch.tensor([0.85, 0.575, 0.325, 0.1]).double())
+
+
+@pytest.mark.parametrize("wrong", [(), (0.5, 0.2), (0.5, 1.2), (0.0, 1.0)])
+def test_levels_must_increase(wrong: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="increase within"):
+        Levels(wrong)
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from tests.reference import categorical_steps as reference
 
-from ednag.evolution.operators import PolynomialMutation, average_rank, min_max, mutate_genes, mutate_some, roulette
+from ednag.core.archive import average_rank
+from ednag.evolution.operators import PolynomialMutation, min_max, mutate_genes, mutate_some, roulette
 
 
 def plain_step(u: float, index: float) -> float:

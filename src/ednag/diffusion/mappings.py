@@ -1,7 +1,7 @@
 """Mappings from fitness to the logarithm of a denoising weight (the ``g`` of the method's equation 2).
 
 Every mapping takes fitness ``(*B, N)`` and returns ``log g`` of the same shape, up to a constant for each batch row.
-Architectures that are invalid or violate a constraint weigh nothing; where a row has no other, all weigh the same.
+Architectures that are invalid or violate a constraint weigh nothing; if a row has no others, its members weigh the same.
 """
 
 from __future__ import annotations
@@ -12,26 +12,37 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ednag.core.archive import feasible
+from ednag.core.archive import average_rank, feasible
 
 
-class Mapping(ABC):
+class FitnessMapping(ABC):
     """A fitness-to-weight mapping."""
 
     @abstractmethod
-    def log_weight(self, fitness: Tensor) -> Tensor:
+    def log_weight(self, fitness: Tensor, counts: Tensor) -> Tensor:
         """``log g`` of feasible fitness values.
 
         Args:
-            fitness: float64 ``(*B, N)``; entries that are not feasible hold the lowest feasible value.
+            fitness: float64 ``(*B, N)``; entries that do not count hold the lowest value of those that do.
+            counts: which entries are feasible members, bool ``(*B, N)``; what is returned elsewhere is not used.
         """
 
-    def __call__(self, fitness: Tensor) -> Tensor:
-        """Map fitness ``(*B, N)`` to ``log g`` ``(*B, N)``."""
-        ok = feasible(fitness)
+    def __call__(self, fitness: Tensor, member: Tensor | None = None) -> Tensor:
+        """Map fitness to log weights.
+
+        Args:
+            fitness: float64 ``(*B, N)``.
+            member: which entries are members at all, bool ``(*B, N)``; if omitted, all of them.
+
+        Returns:
+            ``log g``, float64 ``(*B, N)``.
+        """
+        member = torch.ones_like(fitness, dtype=torch.bool) if member is None else member
+        ok = feasible(fitness) & member
         low = fitness.where(ok, torch.inf).amin(-1, keepdim=True)
-        log_g = self.log_weight(fitness.where(ok, low.where(low.isfinite(), 0.0)))
-        return torch.where(ok, log_g, -torch.inf).where(ok.any(-1, keepdim=True), 0.0)
+        log_g = self.log_weight(fitness.where(ok, low.where(low.isfinite(), 0.0)), ok)
+        alike = torch.zeros_like(log_g).where(member | ~member.any(-1, keepdim=True), -torch.inf)
+        return torch.where(ok, log_g, -torch.inf).where(ok.any(-1, keepdim=True), alike)
 
 
 class PiecewiseLinear:
@@ -62,7 +73,7 @@ class PiecewiseLinear:
         return out
 
 
-class Energy(Mapping):
+class Energy(FitnessMapping):
     """``g = exp(f / temperature)``; only differences of fitness matter.
 
     Args:
@@ -75,13 +86,13 @@ class Energy(Mapping):
             raise ValueError(f"temperature must be > 0, got {temperature}")
         self.temperature, self.stretch = temperature, stretch
 
-    def log_weight(self, fitness: Tensor) -> Tensor:
-        """See :meth:`Mapping.log_weight`."""
+    def log_weight(self, fitness: Tensor, counts: Tensor) -> Tensor:
+        """See :meth:`FitnessMapping.log_weight`."""
         value = fitness if self.stretch is None else self.stretch(fitness)
         return (value - value.amax(-1, keepdim=True)) / self.temperature
 
 
-class Power(Mapping):
+class Power(FitnessMapping):
     """``g = (f / temperature)^power``; negative fitness weighs nothing.
 
     Args:
@@ -94,8 +105,8 @@ class Power(Mapping):
             raise ValueError(f"power and temperature must be > 0, got {power} and {temperature}")
         self.power, self.temperature = power, temperature
 
-    def log_weight(self, fitness: Tensor) -> Tensor:
-        """See :meth:`Mapping.log_weight`."""
+    def log_weight(self, fitness: Tensor, counts: Tensor) -> Tensor:
+        """See :meth:`FitnessMapping.log_weight`."""
         positive = (fitness > 0).any(-1, keepdim=True)
         return (self.power * (fitness / self.temperature).clamp(min=0).log()).where(positive, 0.0)
 
@@ -107,8 +118,8 @@ class Identity(Power):
         super().__init__()
 
 
-class Rank(Mapping):
-    """``g = exp(-rank / (scale N))`` with rank 0 the best and ties sharing the better rank: free of any scale.
+class Rank(FitnessMapping):
+    """``g = exp(-rank / (scale n))`` with rank 0 the best of ``n``, ties sharing their mean rank: only the order matters.
 
     Args:
         scale: share of the population over which the weight falls by ``e``, > 0.
@@ -119,7 +130,6 @@ class Rank(Mapping):
             raise ValueError(f"scale must be > 0, got {scale}")
         self.scale = scale
 
-    def log_weight(self, fitness: Tensor) -> Tensor:
-        """See :meth:`Mapping.log_weight`."""
-        rank = (fitness[..., None, :] > fitness[..., :, None]).sum(-1)
-        return -rank.to(fitness.dtype) / (self.scale * fitness.shape[-1])
+    def log_weight(self, fitness: Tensor, counts: Tensor) -> Tensor:
+        """See :meth:`FitnessMapping.log_weight`."""
+        return -average_rank(fitness, counts) / (self.scale * counts.sum(-1, keepdim=True).clamp(min=1))

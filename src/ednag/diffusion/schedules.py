@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -69,6 +71,27 @@ class Linear(Schedule):
     def level(self, time: Tensor) -> Tensor:
         """See :meth:`Schedule.level`."""
         return 1 - time
+
+
+class Levels(Schedule):
+    """Signal levels given one by one, and straight lines between them.
+
+    Args:
+        levels: from noisy to clean, increasing, in ``(0, 1]``: those of ``t = T - 1, ..., 0`` if there are ``T`` of them;
+            ``t = T`` is pure noise, at level 0.
+    """
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        if len(levels) == 0 or not all(a < b for a, b in pairwise((0.0, *levels))) or levels[-1] > 1:
+            raise ValueError(f"levels must increase within (0, 1], got {list(levels)}")
+        self.levels = tuple(levels)
+
+    def level(self, time: Tensor) -> Tensor:
+        """See :meth:`Schedule.level`."""
+        known = torch.tensor((0.0, *self.levels), dtype=time.dtype, device=time.device).flip(0)
+        place = time * len(self.levels)
+        below = place.floor().long().clamp(max=len(self.levels) - 1)
+        return known[below] + (place - below) * (known[below + 1] - known[below])
 
 
 class DDPM(Schedule):

@@ -80,25 +80,6 @@ def mutate_some(genes: Tensor, cardinalities: Tensor, number: Tensor, order: Ten
     return torch.where((place < number[..., None]) & free, (genes + step) % cardinalities, genes)
 
 
-def average_rank(fitness: Tensor, member: Tensor) -> Tensor:
-    """Rank members by fitness: the best has rank 0, ties share their mean rank.
-
-    Args:
-        fitness: float64 ``(*B, M)``. Invalid or failed members (``-inf``) tie for the last places, those that violate a
-            constraint come before them in their own order (see :mod:`ednag.core.archive`).
-        member: which entries count, bool ``(*B, M)``.
-
-    Returns:
-        float64 ``(*B, M)``; meaningless where not a member.
-    """
-    lowest = torch.finfo(fitness.dtype).min  # a failed member is still above what is no member
-    value = fitness.clamp(min=lowest).where(member, -torch.inf)
-    ordered = value.sort(-1).values
-    below = torch.searchsorted(ordered, value)
-    upto = torch.searchsorted(ordered, value, right=True)
-    return fitness.shape[-1] - upto + (upto - below - 1) / 2
-
-
 def roulette(log_weight: Tensor, u: Tensor) -> Tensor:
     """Draw parents by roulette wheel, with replacement.
 

@@ -1,7 +1,7 @@
 """Samplers: evolutionary diffusion and the baselines it is compared with, behind one interface."""
 
-from ednag.diffusion.mappings import Energy, Identity, Mapping, PiecewiseLinear, Power, Rank
-from ednag.diffusion.schedules import DDPM, Cosine, Linear, Schedule
+from ednag.diffusion.mappings import Energy, FitnessMapping, Identity, PiecewiseLinear, Power, Rank
+from ednag.diffusion.schedules import DDPM, Cosine, Levels, Linear, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
 from ednag.samplers.archive_diffusion import ArchiveDiffusion
@@ -23,11 +23,12 @@ __all__ = [
     "Energy",
     "EvolutionaryDiffusion",
     "FitnessFunction",
+    "FitnessMapping",
     "GaussianProcess",
     "Identity",
+    "Levels",
     "Linear",
     "LocalSearch",
-    "Mapping",
     "Nevergrad",
     "OptunaTPE",
     "ParetoDiffusion",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import pairwise
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ednag.core.archive import first_occurrence
+from ednag.core.archive import average_rank, first_occurrence
 from ednag.core.noise import Noise
 from ednag.diffusion.categorical import denoise, uniform_genes
-from ednag.evolution.operators import average_rank, mutate_some, roulette
+from ednag.diffusion.mappings import FitnessMapping, Rank
+from ednag.diffusion.schedules import Levels, Schedule
+from ednag.evolution.operators import mutate_some, roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.problem import ENUMERABLE, Problem
@@ -21,18 +20,21 @@ from ednag.samplers.surrogate import GaussianProcess, Prior, Score, rank_target
 from ednag.spaces.base import gene_strings
 
 
-class Members(NamedTuple):
+@dataclass(frozen=True)
+class Members:
     """What the current epoch of each run has evaluated, as far as the model looks back.
 
     Attributes:
         genes: int64 ``(R, M, L)``.
         real: which entries count, bool ``(R, M)``; a run may have none.
         rank: 0 is best, float64 ``(R, M)``.
+        worth: what the mapping turns into weights: the fitness, float64 ``(R, M)``.
     """
 
     genes: Tensor
     real: Tensor
     rank: Tensor
+    worth: Tensor
 
 
 class ArchiveDiffusion(Sampler):
@@ -41,7 +43,7 @@ class ArchiveDiffusion(Sampler):
     A round takes one way through its parts, and pays for the most promising few at its end:
 
     1. *Denoise*: from uniform noise through the signal levels, with the posterior over the archive, each member weighted
-       by ``exp(-rank / (temperature m))`` (:mod:`ednag.diffusion.categorical`). What comes out recombines the genes of
+       by ``g`` of its fitness (:mod:`ednag.diffusion.categorical`). What comes out recombines the genes of
        members that are alike and good.
     2. *Correct*: change one gene or two of each, which brings in what no member has.
     3. *Screen* these, and some uniform architectures, by the upper confidence bound of a Gaussian process on the archive
@@ -49,7 +51,7 @@ class ArchiveDiffusion(Sampler):
     4. *Restart*: a run that did not improve for ``patience`` neighbourhoods (of all one-gene changes) opens a new epoch,
        as at its beginning with ``initial`` unscreened architectures; steps 1 to 3 see the epoch's members only.
 
-    Fitness enters through ranks alone; failures rank last, and what a partial fitness does not know is left out. Where the pool has nothing new, uniform architectures are looked through, and in
+    By default, fitness enters through ranks alone; failures weigh nothing, and what a partial fitness does not know is left out. Where the pool has nothing new, uniform architectures are looked through, and in
     spaces of up to 2^17 gene strings all of them.
 
     What earns its place, on NAS-Bench-201, CIFAR-10, seeds 0..99, success after 50, 100 and 200 evaluations: .82, 1.00, 1.00
@@ -65,9 +67,10 @@ class ArchiveDiffusion(Sampler):
         batch_max: most evaluations a round.
         pool: architectures a round that denoising and correction make, to be screened.
         uniform: uniform architectures a round that are screened with them.
-        signal: signal levels of the reverse process, from noisy to clean, increasing, in ``(0, 1]``. The corrector
-            expects clean ones, hence a last level of 1.
-        temperature: share of the members over which a member's weight in the posterior falls by ``e``.
+        schedule: signal levels of the reverse process; the corrector expects clean genes, so level 1 at its end. By default
+            ``Levels((0.2, 0.45, 0.7, 1.0))``.
+        num_steps: reverse steps.
+        mapping: fitness to weight in the posterior; by default ``Rank(0.15)``.
         two_genes: probability that the corrector changes two genes in place of one.
         patience: neighbourhoods without improvement that end an epoch; 0 for never.
         window: members that the model looks at: the latest half and the best of the others. Bounds the cost of a round.
@@ -92,8 +95,9 @@ class ArchiveDiffusion(Sampler):
         batch_max: int = 16,
         pool: int = 96,
         uniform: int = 16,
-        signal: Sequence[float] = (0.2, 0.45, 0.7, 1.0),
-        temperature: float = 0.15,
+        schedule: Schedule | None = None,
+        num_steps: int = 4,
+        mapping: FitnessMapping | None = None,
         two_genes: float = 0.4,
         patience: float = 10.0,
         window: int = 256,
@@ -111,15 +115,12 @@ class ArchiveDiffusion(Sampler):
                 raise ValueError(f"{name} must be >= 1, got {value}")
         if batch_max < batch or window < 2:
             raise ValueError(f"need batch_max >= batch and window >= 2, got {batch_max} and {window}")
-        if len(signal) == 0 or not all(a < b for a, b in pairwise((0.0, *signal))) or signal[-1] > 1:
-            raise ValueError(f"signal must be increasing levels in (0, 1], got {list(signal)}")
-        if temperature <= 0 or not 0 <= two_genes <= 1 or patience < 0:
-            raise ValueError(
-                f"need temperature > 0, two_genes in [0, 1], patience >= 0; got {temperature}, {two_genes}, {patience}"
-            )
+        if not 0 <= two_genes <= 1 or patience < 0:
+            raise ValueError(f"need two_genes in [0, 1] and patience >= 0, got {two_genes} and {patience}")
         self.initial, self.batch, self.batch_growth, self.batch_max = initial, batch, batch_growth, batch_max
-        self.pool, self.uniform, self.signal = pool, uniform, tuple(signal)
-        self.temperature, self.two_genes = temperature, two_genes
+        self.pool, self.uniform, self.two_genes = pool, uniform, two_genes
+        self.schedule, self.mapping = schedule or Levels(LEVELS), mapping or Rank(0.15)
+        self.signal = self.schedule.alphas(num_steps).tolist()[-2::-1]
         self.patience, self.window = patience, window
         self.denoise, self.recombine, self.weigh, self.correct = denoise, recombine, weigh, correct
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
@@ -191,7 +192,7 @@ class ArchiveDiffusion(Sampler):
             place = best[:, : self.window].sort(1).values
             real, fitness = real.gather(1, place), fitness.gather(1, place)
         genes = state.archive.genes.gather(1, place[..., None].expand(-1, -1, state.space.num_genes))
-        return Members(genes, real, average_rank(fitness, real))
+        return Members(genes, real, average_rank(fitness, real), fitness)
 
     def _first(self, state: State) -> tuple[Tensor, Tensor]:
         """Propose uniform architectures, ``(R, N, L)``, in any order; with a prior, by turns its best and any."""
@@ -227,9 +228,8 @@ class ArchiveDiffusion(Sampler):
 
     def _log_weight(self, members: Members) -> Tensor:
         """``log g`` of the posterior, ``(R, M)``; uniform in an epoch without members."""
-        number = members.real.sum(1, keepdim=True)
-        log_g = -members.rank / (self.temperature * number.clamp(min=1)) * self.weigh
-        return log_g.where(members.real, -torch.inf).where(number > 0, 0.0)
+        worth = members.worth if self.weigh else torch.zeros_like(members.worth)
+        return self.mapping(worth, members.real)
 
     def _score(self, problem: Problem, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: the surrogate's; uniform ones first, by turns, while an epoch opens."""
@@ -290,6 +290,9 @@ class ArchiveDiffusion(Sampler):
         keys = problem.key(genes)
         return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
 
+
+LEVELS = (0.2, 0.45, 0.7, 1.0)
+"""Signal levels of the reverse process, from noisy to clean."""
 
 CANDIDATES = 1024
 """Uniform architectures among which a prior chooses the first ones."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ednag.diffusion.gaussian import clean_estimate, ddim_step
-from ednag.diffusion.mappings import Energy, Mapping
+from ednag.diffusion.mappings import Energy, FitnessMapping
 from ednag.diffusion.schedules import Cosine, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation, min_max
@@ -43,7 +43,7 @@ class EvolutionaryDiffusion(Sampler):
         num_steps: int = 100,
         noise_scale: float = 0.8,
         schedule: Schedule | None = None,
-        mapping: Mapping | None = None,
+        mapping: FitnessMapping | None = None,
         mutation: PolynomialMutation | None = None,
         corrector: Corrector | None = None,
         denoise: bool = True,

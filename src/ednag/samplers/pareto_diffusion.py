@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ednag.core.archive import feasible
-from ednag.evolution.operators import average_rank
+from ednag.core.archive import average_rank, feasible
 from ednag.evolution.pareto import expected_gain, gap_to_front
 from ednag.samplers.archive_diffusion import ArchiveDiffusion, Members
 from ednag.samplers.base import State
@@ -17,6 +17,7 @@ from ednag.samplers.surrogate import GaussianProcess, standardise
 from ednag.spaces import SearchSpace
 
 
+@dataclass(frozen=True)
 class FrontMembers(Members):
     """Members whose ``rank`` is by the gap to the front.
 
@@ -89,9 +90,8 @@ class ParetoDiffusion(ArchiveDiffusion):
             real, fitness, cost = (one.gather(1, keep) for one in (real, fitness, cost))
             genes = genes.gather(1, keep[..., None].expand(-1, -1, genes.shape[-1]))
         rank = average_rank(fitness, real)
-        members = FrontMembers(genes, real, average_rank(-gap_to_front(cost, -rank, real), real))
-        members.target, members.cost = normal_scores(rank, real), cost
-        return members
+        by_gap = average_rank(-gap_to_front(cost, -rank, real), real)
+        return FrontMembers(genes, real, by_gap, -by_gap, normal_scores(rank, real), cost)
 
     def _score(self, problem: Problem, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: log expected gain; uniform ones first, by turns, at the beginning."""
