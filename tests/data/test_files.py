@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ednag.data.datasets import CIFAR10, CIFAR100, Digits, ImageFolder
-from ednag.data.files import FileImages, MemoryImages, list_images, read_image, stratified_split
+from ednag.data import CIFAR10, CIFAR100, Digits, ImageFolder
+from ednag.data.decoding import read_image
+from ednag.data.files import FileImages, MemoryImages, stratified_split
+from ednag.data.folders import list_images
 from ednag.data.module import ImageDataModule, channel_statistics
 
 
@@ -128,7 +130,7 @@ def test_images_in_memory_and_on_disk_are_the_files_pixels(photographs: Path, tm
 def test_samples_of_classes_are_training_images_spaced_over_the_files(photographs: Path, tmp_path: Path) -> None:
     root = tree(photographs, tmp_path, "train", "val")
     data = ImageFolder(root, image_size=32, val_fraction=0.01)
-    train = data._listings()[0]
+    train = data._listings().train
     assert train.labels.bincount().tolist() == [14, 14, 14]
     expected = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in train.files[::2]])
     for path in {*root.rglob("*.jpg")} - {*train.files[::2]}:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ednag.cli.main import main
 from ednag.costs.counting import count_costs
-from ednag.data.datasets import ImageFolder
+from ednag.data.image_folder import ImageFolder
 from ednag.predictor import extractors
 from ednag.predictor.extractors import FeatureExtractor
 from ednag.predictor.meta_predictor import MetaPredictor

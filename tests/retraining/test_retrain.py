@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ednag.costs.counting import count_costs
-from ednag.data.datasets import Digits, ImageFolder
+from ednag.data import Digits, ImageFolder
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.export import load
 from ednag.retraining.job import retrain
@@ -203,7 +203,7 @@ def test_a_users_own_data_module(tmp_path: Path, report: Report, silent: Silent)
 
 @pytest.mark.parametrize("own", [Own(num_classes=None), Own(num_classes=1), Own(shape=(4,))])
 def test_a_data_module_that_does_not_serve(tmp_path: Path, report: Report, own: Own) -> None:
-    with pytest.raises(ValueError, match=r"Own must (have the attribute num_classes|yield images)"):
+    with pytest.raises(ValueError, match=r"Own('s train images)? must have the (attribute num_classes|shape)"):
         retrain(report, NASBench201(), own, Recipe(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -233,3 +233,20 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path: Path, report: Re
 
 def test_summary_without_success(tmp_path: Path) -> None:
     assert Summary([], tmp_path).best is None
+
+
+@pytest.mark.parametrize("options", [{"precision": p} for p in ("16-true", "bf16-true", "64-true")])
+def test_true_precisions_train_and_load(tmp_path: Path, report: Report, silent: Silent, options: dict) -> None:
+    made = silent(limit_train_batches=2, limit_test_batches=1, **options)
+    arguments = (Digits(), Recipe(epochs=1), tmp_path)
+    assert retrain(report, NASBench201(), *arguments, made, top_k=1, network=SMALL).results[0].status == "finished"
+    assert load(tmp_path)(torch.zeros(1, 1, 16, 16)).isfinite().all()
+
+
+def test_without_validation_the_first_is_loaded(tmp_path: Path, report: Report, silent: Silent) -> None:
+    made = silent(limit_train_batches=2, limit_val_batches=0)
+    summary = retrain(report, NASBench201(), Digits(), Recipe(epochs=1), tmp_path, made, network=SMALL)
+    assert [result.val for result in summary.results] == [{}, {}]
+    assert summary.best is summary.results[0]
+    state = load(tmp_path).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in load(tmp_path / "001").state_dict().items())

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from ednag.core.storage import save_state
-from ednag.data.datasets import ImageFolder
+from ednag.data.image_folder import ImageFolder
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.module import ImageClassifier, Recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ednag.data.datasets import resized
 from ednag.data.files import MemoryImages, stratified_split
+from ednag.data.labels import flat_labels, number_classes, place_labels
 from ednag.data.module import ImageDataModule, Splits
 
 TEST_NAMES = ("test", "val")
@@ -54,7 +56,7 @@ class ArrayDataModule(ImageDataModule):
         tested = self._fitted(test)
         kept, held = stratified_split(train.labels, self.val_fraction, self.seed)
         images = self._fitted(train)
-        return Splits(images.subset(kept), images.subset(held), lambda: tested, names)
+        return Splits(images.subset(kept), images.subset(held), lambda: tested, names, len(tested))
 
     def _fitted(self, images: MemoryImages) -> MemoryImages:
         """Scale to the size, and add channels."""
@@ -67,8 +69,9 @@ class ArrayDataModule(ImageDataModule):
 class NumpyImages(ArrayDataModule):
     """Images of a numpy archive (``.npz``) with the arrays ``x_train``, ``y_train`` and, where there are any, test images.
 
-    Images are uint8 ``(n, H, W, C)`` or ``(n, H, W)``, labels integers. Test images are ``x_test`` or else ``x_val``;
-    where there are no training images, all are split. ``classes`` may hold the names of the labels.
+    Images are uint8 ``(n, H, W, C)`` or ``(n, H, W)``. Labels are whole numbers from any first one and with any gaps,
+    names, or one-hot rows; see :mod:`ednag.data.labels` for what is refused. Test images are ``x_test`` or else
+    ``x_val``; where there are no training images, all are split. ``classes`` may hold the names of the labels.
 
     Args:
         path: the file.
@@ -88,6 +91,7 @@ class NumpyImages(ArrayDataModule):
             raise FileNotFoundError(f"no numpy archive at {self.path}")
         with np.load(self.path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        arrays = {name: array for name, array in arrays.items() if array.ndim}
         parts = [part for part in ("train", *TEST_NAMES) if f"x_{part}" in arrays and f"y_{part}" in arrays]
         if not parts:
             raise ValueError(f"{self.path} has no arrays x_train and y_train; it has {', '.join(arrays) or 'none'}")
@@ -96,14 +100,28 @@ class NumpyImages(ArrayDataModule):
                 raise ValueError(f"{self.path} has no array {name!r} with a value for each image")
             keep = arrays[name] == value
             arrays |= {f"{axis}_{parts[0]}": arrays[f"{axis}_{parts[0]}"][keep] for axis in "xy"}
-        labels = np.unique(arrays[f"y_{parts[0]}"])
-        if len(labels) < 2:
-            raise ValueError(
-                f"{self.path} has images of fewer than two classes" + (f" where {self.where}" * bool(self.where))
-            )
-        images = [_images(arrays[f"x_{part}"], np.searchsorted(labels, arrays[f"y_{part}"])) for part in parts[:2]]
+        return self._labelled(arrays, parts[:2])
+
+    def _labelled(
+        self, arrays: Mapping[str, np.ndarray], parts: Sequence[str]
+    ) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+        """Number the classes alike in all parts."""
+        told = [f"y_{part} of {self.path}" for part in parts]
+        labels = [
+            flat_labels(arrays[f"y_{part}"], len(arrays[f"x_{part}"]), name)
+            for part, name in zip(parts, told, strict=True)
+        ]
         given = arrays.get("classes")
-        names = [str(label if given is None else given[label]) for label in labels]
+        if given is not None and given.ndim != 1:
+            raise ValueError(
+                f"classes of {self.path} must hold one name for each class; it has the shape {given.shape}"
+            )
+        chosen = f"{told[0]} where {self.where}" if self.where else told[0]
+        values, names = number_classes(labels[0], None if given is None else [str(n) for n in given], chosen)
+        images = [
+            _images(arrays[f"x_{part}"], place_labels(some, values, name))
+            for part, some, name in zip(parts, labels, told, strict=True)
+        ]
         return images[0], images[1] if len(images) == 2 else None, names
 
 
@@ -152,6 +170,8 @@ class FashionMNIST(ArrayDataModule):
 def _images(pixels: np.ndarray, labels: np.ndarray) -> MemoryImages:
     """Wrap arrays; grey images may lack the last axis."""
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    if pixels.ndim == 4 and pixels.shape[1] in (1, 3) and pixels.shape[-1] not in (1, 3):
+        raise ValueError(f"images must be (n, H, W, C), got {pixels.shape}: move the second axis to the end")
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(labels):
         raise ValueError(
             f"images must be uint8 (n, H, W, C) with a label each, got {pixels.dtype} {pixels.shape} and {len(labels)} labels"

@@ -1,4 +1,4 @@
-"""The image data sets that ship: CIFAR-10, CIFAR-100, folders of images, and scikit-learn's digits.
+"""The image data sets that ship: CIFAR-10, CIFAR-100, and scikit-learn's digits.
 
 Any other ``LightningDataModule`` serves as well, see :func:`ednag.data.describe.describe_data`.
 """
@@ -13,101 +13,9 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 from torchvision import datasets as official
 
-from ednag.data.files import Batch, FileImages, Listing, MemoryImages, list_images, stratified_split
-from ednag.data.module import ImageDataModule, Images, Splits
-
-
-class ImageFolder(ImageDataModule):
-    """Folders of images of any size, one folder a class, as ImageNet's.
-
-    Recognised under ``root``: ``train`` with ``test`` or ``val`` (either is the test set, and validation images are
-    held out from ``train``); ``train`` with ``val`` and ``test`` (as named); ``train`` alone, or class folders
-    directly (validation and test images are both held out). A ``test`` without class folders doesn't count.
-
-    Args:
-        root: the folder.
-        test_fraction: share held out for the test where there is no test folder, stratified, in (0, 1).
-        in_channels: 3, or 1 for shades of grey.
-        in_memory: decode once and keep the images; where it is ``None``, if they fit ``memory_limit``. Otherwise they
-            are read anew each epoch by ``num_workers`` processes, and cropped as ImageNet's are.
-        memory_limit: MiB that the decoded training images may take.
-        min_scale: images that are read anew: least share of its area that a training crop covers.
-        options: see :class:`ImageDataModule`.
-
-    Raises:
-        ValueError: for an option out of range.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        test_fraction: float = 0.15,
-        in_channels: int = 3,
-        in_memory: bool | None = None,
-        memory_limit: int = 2048,
-        min_scale: float = 0.25,
-        **options: Any,
-    ) -> None:
-        super().__init__(in_channels=in_channels, **options)
-        if not 0 < test_fraction < 1 or not 0 < min_scale <= 1:
-            raise ValueError(f"test_fraction and min_scale must be in (0, 1), got {test_fraction} and {min_scale}")
-        if in_channels not in (1, 3):
-            raise ValueError(f"in_channels must be 3, or 1 for shades of grey; got {in_channels}")
-        self.root = Path(root)
-        self.test_fraction = test_fraction
-        self.grayscale = in_channels == 1
-        self.in_memory = in_memory
-        self.memory_limit = memory_limit
-        self.min_scale = min_scale
-
-    def open(self) -> Splits:
-        """List and split the files, and read them where they are kept in memory."""
-        train, val, test = self._listings()
-        in_memory = self.in_memory
-        if in_memory is None:
-            size = (len(train.files) + len(val.files)) * self.in_channels * self.image_size**2
-            in_memory = size <= self.memory_limit * 2**20
-
-        def images(listing: Listing, min_scale: float | None = None) -> Images:
-            if in_memory:
-                return MemoryImages.read(listing, self.image_size, self.grayscale)
-            return FileImages(listing, self.image_size, self.grayscale, min_scale)
-
-        return Splits(images(train, self.min_scale), images(val), lambda: images(test), train.class_names)
-
-    def class_samples(self, most: int) -> Batch:
-        """Read a few training images of each class, evenly spaced over its files, and no others.
-
-        Args:
-            most: images of a class.
-
-        Returns:
-            uint8 ``(n, C, S, S)`` and labels; :attr:`class_names` are known then.
-        """
-        train = self._listings()[0]
-        self.class_names = train.class_names
-        members = [(train.labels == label).nonzero().flatten() for label in range(len(train.class_names))]
-        chosen = [some[torch.arange(k) * len(some) // k] for some in members for k in [min(most, len(some))]]
-        images = MemoryImages.read(train.subset(torch.cat(chosen)), self.image_size, self.grayscale, reduced=True)
-        return images.pixels.permute(0, 3, 1, 2), images.labels
-
-    def _listings(self) -> tuple[Listing, Listing, Listing]:
-        """Files for training, validation and test."""
-        if not self.root.is_dir():
-            raise FileNotFoundError(
-                f"no image folder at {self.root}; give the folder that holds train/, or the classes"
-            )
-        named = (self.root / "train").is_dir()
-        train = list_images(self.root / "train" if named else self.root)
-        given = [self.root / name for name in ("val", "test") if named and _has_folders(self.root / name)]
-        others = [list_images(folder, train.class_names) for folder in given]
-        if not others:
-            kept, held = stratified_split(train.labels, self.test_fraction, self.seed + 1, train.class_names)
-            train, others = train.subset(kept), [train.subset(held)]
-        if len(others) == 2:
-            return train, others[0], others[1]
-        kept, held = stratified_split(train.labels, self.val_fraction, self.seed, train.class_names)
-        return train.subset(kept), train.subset(held), others[0]
+from ednag.data.files import MemoryImages, stratified_split
+from ednag.data.folders import list_images
+from ednag.data.module import ImageDataModule, Splits
 
 
 class CIFAR10(ImageDataModule):
@@ -229,7 +137,7 @@ class Digits(ImageDataModule):
         rest = images.subset(kept)
         kept, held = stratified_split(rest.labels, self.val_fraction, self.seed)
         names = [str(name) for name in source.target_names]
-        return Splits(rest.subset(kept), rest.subset(held), lambda: images.subset(tested), names)
+        return Splits(rest.subset(kept), rest.subset(held), lambda: images.subset(tested), names, len(tested))
 
 
 def resized(pixels: torch.Tensor, size: int) -> torch.Tensor:
@@ -238,8 +146,3 @@ def resized(pixels: torch.Tensor, size: int) -> torch.Tensor:
         return pixels
     scaled = F.interpolate(pixels.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True)
     return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def _has_folders(folder: Path) -> bool:
-    """Whether a folder exists and holds folders."""
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())

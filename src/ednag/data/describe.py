@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import lightning.pytorch as pl
+
+from ednag.data.checks import check_loaders
+from ednag.data.module import ImageDataModule
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,12 @@ def describe_data(data: pl.LightningDataModule) -> ImageTask:
     """Read off a data module what its images are.
 
     Any ``LightningDataModule`` serves that has, after ``setup``, the attribute ``num_classes`` and whose loaders yield
-    pairs of float images ``(B, C, H, W)`` and int64 labels ``(B,)``; it needs train, validation and test loaders.
-    ``in_channels`` and ``image_size`` (a side, or height and width) are read off the first training batch where it
-    doesn't tell; ``class_names`` and ``normalisation`` are optional.
+    pairs of float images ``(B, C, H, W)`` and int64 labels ``(B,)``; it needs train, validation and test loaders, of
+    which one batch each is checked here. ``in_channels`` and ``image_size`` (a side, or height and width) are optional,
+    as are ``class_names`` and ``normalisation``.
 
     Raises:
-        ValueError: if ``num_classes`` is missing or smaller than 2.
+        ValueError: if ``num_classes`` is missing or smaller than 2, or see :func:`ednag.data.checks.check_loaders`.
     """
     data.prepare_data()
     data.setup("fit")
@@ -43,12 +47,22 @@ def describe_data(data: pl.LightningDataModule) -> ImageTask:
     num_classes = getattr(data, "num_classes", None)
     if not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(f"{name} must have the attribute num_classes, an integer >= 2, after setup; got {num_classes}")
-    channels, size = getattr(data, "in_channels", None), getattr(data, "image_size", None)
-    if channels is None or size is None:
-        shape = tuple(next(iter(data.train_dataloader()))[0].shape)
-        if len(shape) != 4:
-            raise ValueError(f"{name} must yield images of shape (batch, channels, height, width), got {shape}")
-        channels, size = shape[1], shape[2:]
-    height, width = (size, size) if isinstance(size, int) else size
+    told = getattr(data, "in_channels", None), getattr(data, "image_size", None)
+    shape = _told_shape(*told)
+    if not isinstance(data, ImageDataModule):  # whose batches are right by construction, and its test images sealed
+        seen = check_loaders(data, num_classes)
+        if shape is not None and shape != seen:
+            raise ValueError(f"{name} says in_channels={told[0]} and image_size={told[1]}, its images are {seen}")
+        shape = seen
+    if shape is None:
+        raise ValueError(f"{name} must have in_channels and image_size")
     names, normalisation = getattr(data, "class_names", []), getattr(data, "normalisation", {})
-    return ImageTask(num_classes, int(channels), (int(height), int(width)), list(names), dict(normalisation))
+    return ImageTask(num_classes, shape[0], shape[1:], list(names), dict(normalisation))
+
+
+def _told_shape(channels: int | None, size: Any) -> tuple[int, int, int] | None:
+    """Channels, height and width, where a data module tells all of them."""
+    if channels is None or size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(channels), int(height), int(width)

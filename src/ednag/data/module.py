@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, normalise
@@ -27,12 +28,23 @@ class Splits:
         val: held-out images that training may be steered by.
         test: opens the test images; called when the test loader is first asked for, never before.
         class_names: name of each label.
+        tested: number of test images, where it is known before they are opened.
+        origin: where the images come from, in words.
     """
 
     train: Images
     val: Images
     test: Callable[[], Images]
     class_names: list[str]
+    tested: int | None = None
+    origin: str = ""
+
+    def __str__(self) -> str:
+        """Say what was read: classes, and images of each split."""
+        names = ", ".join(self.class_names[:10]) + (", ..." if len(self.class_names) > 10 else "")
+        tested = "test images that are opened later" if self.tested is None else f"{self.tested:,} test images"
+        counts = f"{len(self.train):,} training, {len(self.val):,} validation and {tested}"
+        return f"{len(self.class_names)} classes ({names}); {counts}" + f"; from {self.origin}" * bool(self.origin)
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -127,6 +139,7 @@ class ImageDataModule(pl.LightningDataModule):
             return
         self._splits = self.open()
         self.class_names = self._splits.class_names
+        rank_zero_info(f"{type(self).__name__}: {self._splits}")
         if not self.normalisation:
             self.normalisation = channel_statistics(self._splits.train)
 
@@ -248,7 +261,7 @@ def channel_statistics(images: Images, most: int = 10_000) -> dict[str, list[flo
     if isinstance(images, MemoryImages):
         pixels = images.pixels[:: -(-len(images) // most)].flatten(0, 2)
     else:
-        plain = FileImages(images.listing, images.size, images.grayscale)
+        plain = FileImages(images.listing, images.size, images.grayscale, levels=images.levels)
         chosen = range(0, len(images), -(-len(images) // (most // 10)))
         pixels = torch.cat([plain[i][0].flatten(1).T for i in chosen])
     values = torch.arange(256, dtype=torch.float64) / 255

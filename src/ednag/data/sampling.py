@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from ednag.data.checks import batches
 from ednag.data.pixels import fit_square, to_bytes
 
 
@@ -58,9 +59,7 @@ def image_batch(data: pl.LightningDataModule, count: int, device: torch.device |
         data.prepare_data()
         data.setup("fit")
         found: list[tuple[Tensor, Tensor]] = []
-        for batch in data.train_dataloader():
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise ValueError(f"{type(data).__name__} must yield (images, labels), got {type(batch).__name__}")
+        for batch in batches(data, "train"):
             moved = [part.to(device) for part in batch]
             images, labels = data.on_after_batch_transfer(tuple(moved), 0)
             found.append((images.clone(), labels.clone()))
@@ -114,7 +113,7 @@ class ShownImages(NamedTuple):
 def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) -> ShownImages:
     """Take some training images of each class, reduced to one size: the first that the training loader yields.
 
-    A module that has ``class_samples(per_class)``, such as :class:`~ednag.data.datasets.ImageFolder`, is asked for
+    A module that has ``class_samples(per_class)``, such as :class:`~ednag.data.image_folder.ImageFolder`, is asked for
     them instead, so that no other image is read. The loader may shuffle: the global random state is seeded while it runs and restored afterwards, so that the same
     module gives the same images each time.
 
@@ -133,8 +132,6 @@ def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) 
         torch.default_generator.manual_seed(0)
         data.prepare_data()
         for batch in _batches(data, per_class):
-            if not isinstance(batch, tuple | list) or len(batch) != 2 or not hasattr(batch[0], "ndim"):
-                raise ValueError(f"{type(data).__name__} must yield (images, labels); it yields other batches")
             kept = _first_of_each(batch[1], count, per_class)
             found.append((_reduced(batch[0][kept], image_size), batch[1][kept]))
             wanted = getattr(data, "num_classes", None)
@@ -149,13 +146,12 @@ def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) 
     return ShownImages(pixels, labels, [names[kind] for kind in kinds.tolist()])
 
 
-def _batches(data: pl.LightningDataModule, per_class: int) -> Iterable[Any]:
+def _batches(data: pl.LightningDataModule, per_class: int) -> Iterable[tuple[Tensor, Tensor]]:
     """Batches that hold the images wanted: one of nothing else, where the module can choose, or the training loader's."""
     if callable(choose := getattr(data, "class_samples", None)):
         return [choose(per_class)]
     data.setup("fit")
-    loader: Iterable[Any] = data.train_dataloader()
-    return loader
+    return batches(data, "train")
 
 
 def _first_of_each(labels: Tensor, count: dict[int, int], per_class: int) -> Tensor:
@@ -219,9 +215,9 @@ def open_pool(data: pl.LightningDataModule, image_size: int) -> Pool:
         torch.default_generator.manual_seed(0)
         data.prepare_data()
         data.setup("fit")
-        parts = [_read(loader, image_size) for loader in (data.train_dataloader(), data.val_dataloader())]
+        parts = [_read(batches(data, split), image_size) for split in ("train", "val")]
         data.setup("test")
-        parts.append(_read(data.test_dataloader(), image_size))
+        parts.append(_read(batches(data, "test"), image_size))
     low, high = float(parts[0].pixels.amin()), float(parts[0].pixels.amax())
     train, val, test = [part._replace(pixels=to_bytes(part.pixels, low, high)) for part in parts]
     if len(set(train.labels.tolist())) < 2:
@@ -229,7 +225,7 @@ def open_pool(data: pl.LightningDataModule, image_size: int) -> Pool:
     return Pool(Images(torch.cat([train.pixels, val.pixels]), torch.cat([train.labels, val.labels])), test)
 
 
-def _read(loader: Any, image_size: int) -> Images:
+def _read(loader: Iterable[tuple[Tensor, Tensor]], image_size: int) -> Images:
     """Collect what a loader yields, as it comes, but for size and channels."""
     pixels, labels = [], []
     for some, targets in loader:

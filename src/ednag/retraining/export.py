@@ -98,7 +98,7 @@ def find(path: Path) -> Path:
         raise FileNotFoundError(f"no {ARCHITECTURE} in {path}; give the folder of a retrained architecture (RUN/001)")
     try:
         results = json.loads(summary.read_text(encoding="utf-8"))["results"]
-        finished = {row["rank"]: row["val"]["top1"] for row in results if row["status"] == "finished"}
+        finished = {row["rank"]: row["val"].get("top1", -1.0) for row in results if row["status"] == "finished"}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{summary} is damaged ({error})") from None
     if not finished:

@@ -67,9 +67,12 @@ class Summary:
 
     @property
     def best(self) -> Result | None:
-        """Finished architecture with the best validation accuracy; ``None`` if all failed."""
+        """Finished architecture with the best validation accuracy; ``None`` if all failed.
+
+        Where nothing was validated (``limit_val_batches`` 0), it is the first of the report.
+        """
         finished = [result for result in self.results if result.status == "finished"]
-        return max(finished, key=lambda result: result.val["top1"], default=None)
+        return max(finished, key=lambda result: result.val.get("top1", -1.0), default=None)
 
     def save(self) -> None:
         """Write ``summary.json`` and ``summary.csv``."""

@@ -1,0 +1,226 @@
+"""Folders of images as people have them: which folder is which split, which is a class, and what is neither."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ednag.data.decoding import Levels, read_image
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings of the files that count as images, in lower case."""
+
+SPLIT_NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trainset", "train_set", "training_set"),
+    "val": ("val", "valid", "validation", "dev", "val_set", "valid_set", "validation_set"),
+    "test": ("test", "testing", "testset", "test_set"),
+}
+"""What the folders of training, validation and test images are called, in lower case."""
+
+JUNK = ("__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found")
+"""Folders that programs leave behind, in lower case; so are those, and files, whose names begin with a dot."""
+
+JUNK_FILES = ("thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files and their labels.
+
+    Attributes:
+        files: paths, sorted within each class.
+        labels: int64 ``(len(files),)``, indices into ``class_names``.
+        class_names: names of the class folders, sorted.
+        left_out: number of other files, by their ending.
+    """
+
+    files: list[Path]
+    labels: Tensor
+    class_names: list[str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def subset(self, index: Tensor) -> Listing:
+        """Keep the files at ``index``, int64 ``(n,)``."""
+        return Listing([self.files[i] for i in index.tolist()], self.labels[index], self.class_names)
+
+    def readable(self, threads: int, levels: Levels | None = None) -> tuple[Listing, list[str]]:
+        """Leave out the files that can't be read, by reading each.
+
+        Returns:
+            the others, and for each file that was left out, why.
+
+        Raises:
+            ValueError: if a class has no other image.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            reasons = list(pool.map(partial(_unreadable, levels=levels), self.files))
+        kept = torch.tensor([i for i, reason in enumerate(reasons) if reason is None], dtype=torch.int64)
+        lost = set(self.labels.tolist()) - set(self.labels[kept].tolist())
+        if lost:
+            raise ValueError(f"class {self.class_names[min(lost)]!r} has no readable image")
+        return self.subset(kept), [reason for reason in reasons if reason is not None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the images of each split are.
+
+    Attributes:
+        train: folder that holds the class folders of the training images.
+        val: likewise of the validation images; ``None`` where they must be held out.
+        test: likewise of the test images.
+        left_out: folders that belong to no split.
+    """
+
+    train: Path
+    val: Path | None = None
+    test: Path | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def find_layout(root: Path) -> Layout:
+    """Tell splits and classes apart by the usual names of splits, in any case of letters.
+
+    Args:
+        root: holds the folder of a training split (``train``, ``Training``, ...), with others beside it, or else the
+            class folders. A split without class folders doesn't count.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it is unclear what a folder is.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"no image folder at {root}; give the folder that holds train/, or the classes")
+    names = subfolders(root)
+    named = {split: [name for name in names if name.lower() in known] for split, known in SPLIT_NAMES.items()}
+    for split, found in named.items():
+        if len(found) > 1:
+            raise ValueError(f"{root} holds {' and '.join(found)}, both usual names of a {split} folder; rename one")
+    splits = [name for found in named.values() for name in found]
+    if not splits:
+        _refuse_nested(root, names)
+        return Layout(root)
+    if not named["train"]:
+        others = [name for name in names if name not in splits]
+        raise ValueError(
+            f"{root} holds {', '.join(splits)}, the usual name of a split, but no training folder"
+            + (f"; beside it are {', '.join(others[:5])}. Put classes into {root / 'train'}" if others else "")
+            + ", or rename it if it is a class"
+        )
+    folders = {split: root / found[0] for split, found in named.items() if found}
+    flat = [path.name for split, path in folders.items() if split != "train" and not subfolders(path)]
+    val, test = (folders.get(split) if folders.get(split, root).name not in flat else None for split in ("val", "test"))
+    return Layout(folders["train"], val, test, (*(n for n in names if n not in splits), *flat))
+
+
+def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listing:
+    """List a folder that holds one folder of images for each class, at any depth; links are followed.
+
+    Args:
+        folder: the folder.
+        class_names: the classes that it must hold; those that it holds where it is ``None``.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if there are fewer than two classes, a class has no image or is split itself, or the classes are
+            not ``class_names``.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no image folder at {folder}; expected one folder for each class in it")
+    names = subfolders(folder)
+    _check_classes(folder, names, class_names)
+    files: list[Path] = []
+    labels: list[int] = []
+    left_out: Counter[str] = Counter()
+    for label, name in enumerate(names):
+        found, others = _partition(folder / name)
+        if not found:
+            raise ValueError(f"class {name!r} of {folder} has no image (endings: {', '.join(IMAGE_SUFFIXES)})")
+        files += found
+        labels += [label] * len(found)
+        left_out.update(others)
+    return Listing(files, torch.tensor(labels), names, left_out)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, and of links to folders, sorted; without what programs leave behind."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_junk(entry.name))
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def _check_classes(folder: Path, names: Sequence[str], class_names: Sequence[str] | None) -> None:
+    if not names:
+        direct = "holds images, but no class folders" if _partition(folder)[0] else "is empty"
+        raise ValueError(f"{folder} {direct}: expected one folder of images for each class in it")
+    if len(names) == 1:
+        inside = [name for name in subfolders(folder / names[0]) if _split_of(name)]
+        hint = f"; did you mean {folder / names[0]}, which holds {', '.join(inside)}?" if inside else ""
+        raise ValueError(
+            f"{folder} has one class only ({names[0]}); classification needs two or more class folders{hint}"
+        )
+    if class_names is not None and names != list(class_names):
+        odd = sorted(set(names) ^ set(class_names))
+        raise ValueError(f"the classes of {folder} differ from those of the training images: {', '.join(odd[:5])}")
+
+
+def _refuse_nested(root: Path, names: Sequence[str]) -> None:
+    """Refuse classes that are split themselves, ``cat/train``: their test images would be trained on."""
+    for name in names if len(names) > 1 else ():
+        inside = [inner for inner in subfolders(root / name) if _split_of(inner)]
+        if inside:
+            raise ValueError(
+                f"{root / name} holds {', '.join(inside)}, the usual name of a split; expected the classes within the "
+                f"splits, {Path(inside[0]) / name}, not the splits within the classes"
+            )
+
+
+def _split_of(name: str) -> str | None:
+    return next((split for split, known in SPLIT_NAMES.items() if name.lower() in known), None)
+
+
+def _partition(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Image files below a folder, sorted, and the number of others by their ending."""
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in _walk(folder, set()):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            images.append(path)
+        else:
+            others[suffix or "(no ending)"] += 1
+    return sorted(images), others
+
+
+def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
+    """Files below a folder; links to folders are followed, but not round in circles."""
+    place = folder.stat()
+    if (place.st_dev, place.st_ino) in above:
+        return
+    above = above | {(place.st_dev, place.st_ino)}
+    for entry in os.scandir(folder):
+        if _is_junk(entry.name) or entry.name.lower() in JUNK_FILES:
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), above)
+        else:
+            yield Path(entry.path)
+
+
+def _unreadable(path: Path, levels: Levels | None) -> str | None:
+    """Why an image can't be read; ``None`` if it can."""
+    try:
+        read_image(path, levels=levels)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -1,0 +1,149 @@
+"""Image files as cameras, scanners and designers save them."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ednag.data.decoding import Levels, find_levels, read_image
+
+UPRIGHT = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+"""What a viewer shows."""
+
+STORED = {
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.T,
+    6: np.rot90(UPRIGHT, 1),
+    7: UPRIGHT[::-1, ::-1].T,
+    8: np.rot90(UPRIGHT, -1),
+}
+"""What a camera stores for each orientation of the EXIF standard."""
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("ending", ["png", "tif", "lzw.tif", "webp", "jpg"])
+def test_photographs_are_turned_upright(orientation: int, ending: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    path = tmp_path / f"photograph.{ending}"
+    options = {"lzw.tif": {"compression": "tiff_lzw"}, "webp": {"lossless": True}, "jpg": {"quality": 100}}
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
+    stored.save(path, exif=exif, **options.get(ending, {}))
+    found = read_image(path, grayscale=True)[0].numpy().astype(int)
+    assert found.shape == UPRIGHT.shape
+    assert np.abs(found - UPRIGHT).max() <= (6 if ending == "jpg" else 1)
+
+
+def deep_png(path: Path, values: np.ndarray) -> Path:
+    """Write 16 bits a channel, ``(H, W, C)``; Pillow can only write grey ones."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return path
+
+
+@pytest.mark.parametrize(("most", "white"), [(1.0, 1.0), (255.0, 255.0), (200.0, 255.0), (4000.0, 4095.0)])
+def test_float_images_keep_their_shades(most: float, white: float, tmp_path: Path) -> None:
+    values = np.linspace(0, most, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert np.array_equal(read_image(tmp_path / "a.tif")[0], np.round(values.astype(float) * 255 / white))
+    assert find_levels([tmp_path / "a.tif"]) == Levels(0.0, white)
+
+
+def test_float_images_of_unknown_meaning_are_refused_until_levels_are_given(tmp_path: Path) -> None:
+    values = np.linspace(-200, 400, 16, dtype=np.float32).reshape(4, 4)
+    Image.fromarray(values).save(tmp_path / "scan.tif")
+    with pytest.raises(ValueError, match=r"scan.tif .*from -200 to 400 may mean anything.*--data.levels"):
+        read_image(tmp_path / "scan.tif")
+    found = read_image(tmp_path / "scan.tif", levels=Levels(-100, 300, clip=True))[0].numpy()
+    assert np.array_equal(found, ((values.astype(float) + 100) * 255 / 400).clip(0, 255).round())
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(ValueError, match=r"nan.tif .*from nan to nan"):
+        read_image(tmp_path / "nan.tif")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_twelve_bits_in_files_of_sixteen_keep_their_shades(channels: int, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 256).round().reshape(16, 16, 1)
+    values = ramp.repeat(channels, -1)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    path = deep_png(tmp_path / "a.png", values)
+    levels = find_levels([path])
+    assert levels == Levels(0, 4095)
+    assert np.array_equal(read_image(path, levels=levels)[0], np.round(ramp[..., 0] * 255 / 4095))
+    dim = deep_png(tmp_path / "b.png", np.full((2, 2, 3), 900.0))  # of the same data set: as dim as it is
+    assert int(read_image(dim, levels=levels).max()) == round(900 * 255 / 4095)
+    bright = deep_png(tmp_path / "c.png", np.full((2, 2, 3), 5000.0))
+    with pytest.raises(ValueError, match=r"c.png .*up to 5000; the white of its data set is 4095"):
+        read_image(bright, levels=levels)
+
+
+def test_levels_are_only_looked_for_where_they_can_be(tmp_path: Path) -> None:
+    Image.fromarray(UPRIGHT).save(tmp_path / "a.png")
+    Image.fromarray(UPRIGHT).save(tmp_path / "a.jpg")
+    (tmp_path / "b.png").write_bytes(b"damaged")
+    assert find_levels([tmp_path / "a.png", tmp_path / "a.jpg", tmp_path / "b.png"]) is None
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white_and_that_is_said(
+    mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = Image.new("RGBA", (4, 1), (0, 0, 0, 0))
+    layers.putpixel((0, 0), (10, 10, 10, 255))
+    layers.putpixel((1, 0), (0, 0, 0, 128))
+    layers.convert(mode).save(tmp_path / "logo.png")
+    found = read_image(tmp_path / "logo.png")[0, 0].tolist()
+    assert found[0] in range(8, 13)  # a palette is coarse
+    assert found[2:] == [255, 255]
+    assert mode == "P" or found[1] == 127
+    assert "transparent parts; they are shown on white" in caplog.text
+
+
+def test_an_image_over_pillows_limit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(UPRIGHT).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(ValueError, match=r"can't read the image .*huge.png .*exceeds limit"):
+        read_image(tmp_path / "huge.png")
+
+
+def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
+
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    for name, why in (("pipe.png", "no regular file"), ("link.png", "no such file")):
+        with pytest.raises(ValueError, match=f"{name} .*{why}"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "gif", "bmp", "webp", "ppm"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_images_never_raise_anything_else(kind: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(pixels).save(path)
+    content, random = path.read_bytes(), np.random.default_rng(1)
+    read, untold = 0, []
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 4):
+            damaged[place] = int(random.integers(0, 256))
+        path.write_bytes(damaged[: int(random.integers(1, len(content) + 1))])
+        try:
+            read += read_image(path).dtype == torch.uint8
+        except ValueError as error:
+            untold += [str(error)] if str(path) not in str(error) else []
+    assert not untold
+    assert read < 60
