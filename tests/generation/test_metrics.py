@@ -4,10 +4,8 @@ import torch
 from ednag.core.archive import Archive
 from ednag.generation.metrics import (
     best_so_far,
-    diversity,
     front_places,
     hypervolume,
-    regret,
     success_rate,
     unique_rate,
 )
@@ -26,7 +24,6 @@ def archive() -> Archive:
 def test_best_so_far_rises_and_holds() -> None:
     assert best_so_far(archive()).tolist() == [[1.0, 3.0, 3.0], [5.0, 5.0, 5.0]]
     assert best_so_far(archive(), 6).tolist() == [[1.0] + [3.0] * 5, [5.0] * 6]
-    assert regret(archive(), 6.0, 2).tolist() == [[5.0, 3.0], [1.0, 1.0]]
 
 
 def test_success_counts_runs_within_the_budget() -> None:
@@ -36,12 +33,9 @@ def test_success_counts_runs_within_the_budget() -> None:
     assert success_rate(archive(), torch.tensor([2, 7]), 2) == 1.0
 
 
-def test_unique_rate_and_diversity_agree_with_counting() -> None:
+def test_unique_rate_agrees_with_counting() -> None:
     keys = torch.tensor([[1, 1, 2, 3], [5, 5, 5, 5]])
     assert unique_rate(keys).tolist() == [0.75, 0.25]
-    genes = torch.tensor([[[0, 0], [0, 1], [1, 1]]])
-    assert diversity(genes).item() == (0.5 + 1.0 + 0.5) / 3
-    assert diversity(genes[:, :1]).item() == 0.0
 
 
 def clouds(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

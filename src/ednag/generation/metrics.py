@@ -42,11 +42,6 @@ def success_rate(archive: Archive, keys: Tensor, evaluations: int) -> float:
     return float(hits.any(1).double().mean())
 
 
-def regret(archive: Archive, optimum: float, evaluations: int | None = None) -> Tensor:
-    """Distance of the best so far from the optimum, ``(R, evaluations)``, >= 0 where the optimum is one."""
-    return optimum - best_so_far(archive, evaluations)
-
-
 def unique_rate(keys: Tensor) -> Tensor:
     """Share of distinct architectures among the members of each run, ``(R, N)`` to ``(R,)``, in ``(0, 1]``."""
     return first_occurrence(keys).double().mean(-1)
@@ -96,12 +91,3 @@ def front_places(archive: Archive, cost: Tensor) -> Tensor:
     for row, one in enumerate(genes.tolist()):
         first.setdefault(tuple(one), row)
     return front[torch.tensor(list(first.values()), dtype=torch.int64, device=front.device)]
-
-
-def diversity(genes: Tensor) -> Tensor:
-    """Mean share of genes in which two members of a run differ, ``(R, N, L)`` to ``(R,)``, in ``[0, 1]``."""
-    n = genes.shape[-2]
-    if n < 2:
-        return torch.zeros(genes.shape[:-2], dtype=torch.float64, device=genes.device)
-    differ = (genes[..., :, None, :] != genes[..., None, :, :]).double().mean(-1)
-    return differ.sum((-2, -1)) / (n * (n - 1))

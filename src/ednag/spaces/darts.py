@@ -194,11 +194,6 @@ def smallest_code(cells: Tensor) -> Tensor:
     return code.amin(-1)
 
 
-def cell_classes() -> int:
-    """Count the isomorphism classes of one cell; the space has the square of it."""
-    return round(float(_symmetries().weights.sum()))
-
-
 @cache
 def _symmetries() -> _Symmetries:
     """Tabulate every order of the nodes of every graph; see :class:`_Symmetries`."""
