@@ -16,9 +16,10 @@ from ednag.data.image_folder import ImageFolder
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.module import ImageClassifier, Recipe
-from ednag.retraining.supernet import Supernet, SupernetWeights, recalibrate
+from ednag.retraining.supernet import SupernetWeights, recalibrate
 from ednag.spaces import NASBench201
 from ednag.spaces.mobilenetv3 import MobileNetV3
+from ednag.spaces.supernet import Supernet
 
 SPACE = MobileNetV3()
 CLASSES = 11

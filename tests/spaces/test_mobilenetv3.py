@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ednag.core.noise import Noise
 from ednag.costs.counting import count_costs
 from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
-from ednag.spaces.mobilenetv3_network import InvertedResidual, Layer, round_channels
+from ednag.spaces.inverted_residual import InvertedResidual, Layer, round_channels
 from ednag.testing import SpaceChecks
 
 SPACE = MobileNetV3()
@@ -231,7 +231,7 @@ def plain_layer(block: InvertedResidual, x: torch.Tensor) -> torch.Tensor:
 def test_a_layer_computes_what_the_paper_draws() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        block = InvertedResidual(Layer(8, 8, 5, 4, 1, squeeze=True, swish=True, place=1)).eval()
+        block = InvertedResidual(Layer(8, 8, 5, 4, 1, squeeze=True, activation="hswish", place=1)).eval()
         for parameter in block.parameters():
             nn.init.uniform_(parameter, -0.5, 0.5)
         for bn in (part.bn for part in block.conv):

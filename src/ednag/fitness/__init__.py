@@ -1,9 +1,10 @@
-"""Fitness: benchmark tables, zero-cost proxies, predictors, short trainings, and limits on cost."""
+"""Fitness: benchmark tables, zero-cost proxies, predictors, probes of inherited features, short trainings, and limits on cost."""
 
 from ednag.fitness.base import Fitness
 from ednag.fitness.constrained import ConstrainedFitness
 from ednag.fitness.meta import MetaFitness
 from ednag.fitness.nasbench301 import NASBench301Fitness, NASBench301TableFitness
+from ednag.fitness.probe import ProbeFitness
 from ednag.fitness.regressor import RegressorFitness
 from ednag.fitness.tabular import BenchmarkFitness, NASBench101Fitness
 from ednag.fitness.training import TrainingFitness
@@ -17,6 +18,7 @@ __all__ = [
     "NASBench101Fitness",
     "NASBench301Fitness",
     "NASBench301TableFitness",
+    "ProbeFitness",
     "RegressorFitness",
     "TrainingFitness",
     "ZeroCostFitness",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ednag.core.noise import Noise
-from ednag.spaces.base import Layout, SearchSpace, quoted
+from ednag.spaces.base import Layout, quoted
+from ednag.spaces.inheritance import InheritingSpace, Parent
 from ednag.spaces.mobilenetv3_network import (
     LAYERS_PER_STAGE,
     RESOLUTIONS,
@@ -23,6 +25,7 @@ from ednag.spaces.mobilenetv3_network import (
     MobileNetV3Network,
     plan_layers,
 )
+from ednag.spaces.supernet import Supernet
 
 KERNELS, EXPANSIONS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
 """Choices of a layer's kernel and expansion, and of a stage's depth; a gene is an index into its tuple."""
@@ -69,7 +72,7 @@ class SlotLayout(Layout):
         return torch.cat([third * (1 + fourth), layers], -1)
 
 
-class MobileNetV3(SearchSpace):
+class MobileNetV3(InheritingSpace):
     """Five stages of 2 to 4 layers, each with a kernel of 3, 5 or 7 and an expansion of 3, 4 or 6.
 
     Genes: the depth of each stage, then kernel and expansion of each of the 20 layers of the supernet, in turn. Layers
@@ -84,6 +87,8 @@ class MobileNetV3(SearchSpace):
 
     Args:
         width: multiplier of all channels, 1.0 or 1.2, as of the published supernets.
+        supernet: checkpoint of a published supernet, for a fitness that looks at inherited weights; see
+            :class:`~ednag.spaces.supernet.Supernet`.
 
     Raises:
         ValueError: for another width.
@@ -92,12 +97,29 @@ class MobileNetV3(SearchSpace):
     name = "mobilenetv3"
     cardinalities = (len(DEPTHS),) * STAGES + (len(KERNELS), len(EXPANSIONS)) * PLACES
 
-    def __init__(self, width: float = 1.0) -> None:
+    normalisation = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # noqa: RUF012
+
+    def __init__(self, width: float = 1.0, supernet: Path | None = None) -> None:
         if width not in WIDTHS:
             raise ValueError(
                 f"width must be {' or '.join(map(str, WIDTHS))}, as of the published supernets, got {width}"
             )
         self.width = float(width)
+        self.supernet = None if supernet is None else Path(supernet)
+
+    @property
+    def largest(self) -> Tensor:
+        """Genes of the whole supernet, int64 ``(45,)``."""
+        return torch.tensor(self.cardinalities) - 1
+
+    def parent(self) -> Parent:
+        """Read the supernet; see :meth:`InheritingSpace.parent`."""
+        if self.supernet is None:
+            raise FileNotFoundError(
+                "sub-networks of MobileNetV3 inherit the weights of a supernet, and none was given: --space.supernet FILE "
+                "(once-for-all's page offers them)"
+            )
+        return Supernet.load(self.supernet)
 
     @property
     def architectures(self) -> int:
@@ -248,7 +270,7 @@ class MobileNetV3(SearchSpace):
             extras = [
                 text for text, there in (("half the size", first.stride == 2), ("squeeze", first.squeeze)) if there
             ]
-            extras.append("h-swish" if first.swish else "ReLU")
+            extras.append("h-swish" if first.activation == "hswish" else "ReLU")
             title = f"stage {stage + 1}: {first.in_channels} to {first.out_channels} channels, {', '.join(extras)}"
             nodes = ["in", *map(str, range(1, len(chain))), "out"]
             labels = [f"{x.kernel}x{x.kernel}, expand {x.expansion}" for x in chain]

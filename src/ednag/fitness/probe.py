@@ -1,0 +1,174 @@
+"""Fitness without training: how well a closed-form head tells the task's classes by a sub-network's inherited features."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from ednag.data.sampling import image_batch
+from ednag.fitness.base import Fitness
+from ednag.fitness.discriminant import cross_validated
+from ednag.spaces import SearchSpace
+from ednag.spaces.adaptation import Adaptation
+from ednag.spaces.building import check_options
+from ednag.spaces.inheritance import InheritingSpace
+
+log = logging.getLogger(__name__)
+
+LEAST = 24
+"""Images that a probe needs."""
+
+
+class ProbeFitness(Fitness):
+    """Accuracy in percent of linear discriminant analysis on a sub-network's features, cross-validated.
+
+    Each sub-network inherits its parent's weights and is adapted on one part of the training images
+    (:class:`~ednag.spaces.adaptation.Adaptation`); the head is fitted and judged on another part, since accuracy on images
+    that weights were adapted on flatters. What sub-networks have in common from their first layer on is computed once.
+
+    Args:
+        images: training images that are looked at, at most; the first that the data module's loader yields.
+        calibration: share of them that weights are adapted on, in (0, 1), 256 images at most.
+        shrinkage: of the covariance, see :func:`~ednag.fitness.discriminant.fit_discriminant`.
+        folds: of the cross-validation.
+        repeats: cuts into folds, over which accuracy is averaged.
+        network: options of the space's networks.
+        seed: of the cuts.
+        memory: MiB of activations that are kept for other sub-networks.
+
+    Raises:
+        ValueError: for an option out of range.
+    """
+
+    name = "probe accuracy (%)"
+
+    def __init__(
+        self,
+        images: int = 1000,
+        calibration: float = 0.25,
+        shrinkage: float = 0.3,
+        folds: int = 2,
+        repeats: int = 3,
+        network: dict[str, Any] | None = None,
+        seed: int = 0,
+        memory: int = 1024,
+    ) -> None:
+        super().__init__()
+        if images < LEAST or not 0 < calibration < 1 or not 0 < shrinkage <= 1:
+            raise ValueError(
+                f"need images >= {LEAST}, calibration in (0, 1) and shrinkage in (0, 1], got {images}, {calibration} and "
+                f"{shrinkage}"
+            )
+        if folds < 2 or repeats < 1 or memory < 1:
+            raise ValueError(f"need folds >= 2, repeats >= 1 and memory >= 1, got {folds}, {repeats} and {memory}")
+        self.images, self.calibration, self.shrinkage = images, calibration, shrinkage
+        self.folds, self.repeats, self.seed, self.memory = folds, repeats, seed, memory
+        self.network = dict(network or {})
+        self._losses: dict[int, float] = {}
+
+    def setup(
+        self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """Read the parent's weights and the images; see :meth:`Fitness.setup`.
+
+        Raises:
+            ValueError: if the networks of the space inherit nothing, or images are missing, too few, of a class alone, or
+                not normalised as the parent's were.
+            ImportError: if the parent's weights are not installed.
+            FileNotFoundError: if they are missing.
+        """
+        super().setup(space, data, device)
+        if not isinstance(space, InheritingSpace):
+            raise ValueError(
+                f"{type(self).__name__} needs sub-networks that inherit weights, as PretrainedLite's do; those of "
+                f"{space.name} begin with random ones"
+            )
+        if data is None:
+            raise ValueError("a probe needs images of the task: --data ImageFolder --data.root FOLDER")
+        check_options(space, self.network)
+        batch = image_batch(data, self.images, self.device)
+        check_normalisation(space, data)
+        self._check_labels(batch.labels, data)
+        count = min(256, max(int(self.calibration * len(batch.labels)), 8))
+        self._labels, self._classes = batch.labels[count:], batch.num_classes
+        self._digest = hashlib.sha256(batch.images.cpu().numpy().tobytes()).hexdigest()
+        with torch.inference_mode(False), torch.no_grad():
+            images = batch.images.clone()
+            self._adaptation = Adaptation(space, images[:count], images[count:], memory=self.memory * 2**20)
+        self._space, self._channels = space, batch.shape[0]
+
+    def _check_labels(self, labels: Tensor, data: pl.LightningDataModule) -> None:
+        """Refuse too few images, and classes that folds can't share."""
+        name = type(data).__name__
+        if len(labels) < LEAST:
+            raise ValueError(f"a probe needs {LEAST} training images or more, {name} has {len(labels)}")
+        kinds = len(labels.unique())
+        if kinds < 2:
+            raise ValueError(f"a probe needs images of two classes or more, {name} gave {kinds}")
+
+    def score(self, genes: Tensor) -> Tensor:
+        """Score distinct, valid architectures, int64 ``(n, L)``, in percent."""
+        keys = self.space.identity(genes).tolist()
+        scores = [self._probe(key, row) for key, row in zip(keys, genes.cpu(), strict=True)]
+        return torch.tensor(scores, dtype=torch.float64, device=genes.device)
+
+    def _probe(self, key: int, genes: Tensor) -> float:
+        """Score one architecture, int64 ``(L,)``."""
+        with torch.inference_mode(False), torch.no_grad():
+            network = self._space.build(genes, self._classes, in_channels=self._channels, **self.network)
+            features = self._adaptation.adapt(network.to(self.device))
+            hits, losses = [], []
+            for repeat in range(self.repeats):
+                seed = self.seed + repeat
+                logits = cross_validated(features, self._labels, self._classes, self.shrinkage, self.folds, seed)
+                hits.append((logits.argmax(1) == self._labels).double().mean())
+                losses.append(torch.nn.functional.cross_entropy(logits.double(), self._labels))
+        self._losses[key] = float(torch.stack(losses).mean())
+        return 100 * float(torch.stack(hits).mean())
+
+    def details(self, genes: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of the held-out images in nats, ``(n,)``; NaN for what was not scored."""
+        keys = self.space.identity(genes).tolist()
+        found = [self._losses.get(key, float("nan")) for key in keys]
+        return {"probe_nll": torch.tensor(found, dtype=torch.float64, device=genes.device)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores so far, and what they depend on."""
+        return {**super().state_dict(), "losses": self._losses, "images": self._digest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved.
+
+        Raises:
+            ValueError: if it was saved with other images.
+        """
+        if state["images"] != self._digest:
+            raise ValueError("the saved scores are of other images; resume with the same or start a new run")
+        super().load_state_dict(state)
+        self._losses = dict(state["losses"])
+
+
+def check_normalisation(space: InheritingSpace, data: pl.LightningDataModule) -> None:
+    """Refuse images that are normalised in another way than the parent's were.
+
+    Data modules that don't say how they normalise (``normalisation``) pass.
+
+    Raises:
+        ValueError: in that case, with the options to give.
+    """
+    told = getattr(data, "normalisation", None)
+    if not told:
+        return
+    for name, values in space.normalisation.items():
+        wanted = values if len(told[name]) == len(values) else [sum(values) / len(values)] * len(told[name])
+        if any(abs(a - b) > 0.02 for a, b in zip(told[name], wanted, strict=True)):
+            listed = "; ".join(f"--data.{key} {[round(v, 4) for v in space.normalisation[key]]}" for key in ("mean", "std"))
+            raise ValueError(
+                f"images must be normalised as those that the weights of {space.name} were trained on: {listed}; got "
+                f"{name} {[round(value, 4) for value in told[name]]}"
+            )

@@ -1,0 +1,342 @@
+"""Adapt inherited weights to a sub-network, on images and without training, so that it computes what its parent does.
+
+Three means, each measured (``docs/results.md``): the inner channels that are kept are those of the largest root mean
+square activation times the norm of the weights that read them; each channel's mean and deviation after batch
+normalisation are made those of the parent (which recalibrated statistics are not); and the last projection of each stage
+is fitted by least squares to the parent's output of that stage.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ednag.spaces.inheritance import InheritingSpace, Parent, descending, reading_norm
+from ednag.spaces.inverted_residual import InvertedResidual, InvertedResidualNetwork, Layer
+
+POSITIONS = 2**18
+"""Positions of a feature map, over all images, that its statistics are taken from; fewer images where maps are large."""
+
+CHUNK = 32
+"""Images that pass through a network at a time."""
+
+
+class Moments(NamedTuple):
+    """Statistics of each channel, ``(channels,)``."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the parent computes for the calibration images at one resolution.
+
+    Attributes:
+        parent: its weights, inner channels sorted by importance.
+        moments: after each batch normalisation, by the place of the layer (-1 for what follows the last stage) and the
+            name of the part.
+        outputs: of the layers with which stages end, for the first images, by place.
+        places: for each stage from 1, the place of the parent's last layer.
+        layers: the parent's.
+    """
+
+    parent: Parent
+    moments: dict[tuple[int, str], Moments]
+    outputs: dict[int, Tensor]
+    places: dict[int, int]
+    layers: tuple[Layer, ...]
+
+
+class Adapted(NamedTuple):
+    """Activations behind some stage, and the weights of that stage.
+
+    Attributes:
+        calibration: of the calibration images, ``(n, channels, h, w)``.
+        others: of other images, ``(m, channels, h, w)``.
+        state: of the stage's layers, by their index in it; empty behind the stem.
+    """
+
+    calibration: Tensor
+    others: Tensor
+    state: list[dict[str, Tensor]]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the activations take."""
+        return 4 * (self.calibration.numel() + self.others.numel())
+
+
+class Adaptation:
+    """Gives sub-networks of one parent their weights, adapted on calibration images.
+
+    What sub-networks have in common from their first layer on is adapted once, and its activations are kept.
+
+    Args:
+        space: whose networks they are.
+        calibration: normalised images ``(n, C, h, w)`` in random order; a few hundred do.
+        others: further images, whose features are wanted as well; they have no influence on weights.
+        match: give each channel the parent's mean and deviation after batch normalisation.
+        ridge: of the least squares, relative to the mean variance of what the projection reads; ``None`` for none.
+        important: sort channels by their activations; else by what batch normalisation promises of them.
+        memory: bytes of activations that are kept.
+
+    Raises:
+        ImportError: if the parent's weights are not installed.
+        FileNotFoundError: if they are missing.
+    """
+
+    def __init__(
+        self,
+        space: InheritingSpace,
+        calibration: Tensor,
+        others: Tensor | None = None,
+        match: bool = True,
+        ridge: float | None = 0.3,
+        important: bool = True,
+        memory: int = 2**30,
+    ) -> None:
+        self.space = space
+        self.calibration = calibration.contiguous(memory_format=torch.channels_last)
+        self.others = (calibration[:0] if others is None else others).contiguous(memory_format=torch.channels_last)
+        self.match, self.ridge, self.important = match, ridge, important
+        self.memory = memory
+        self._parent = space.parent()
+        self._references: dict[int | None, Reference] = {}
+        self._kept: OrderedDict[tuple[int | None, tuple[Layer, ...]], Adapted] = OrderedDict()
+
+    @torch.no_grad()
+    def adapt(self, network: InvertedResidualNetwork) -> Tensor:
+        """Give a sub-network its weights, the classifier aside.
+
+        Args:
+            network: of the space, on the CPU or wherever the images are; it is in evaluation mode afterwards.
+
+        Returns:
+            features of the other images, ``(m, F)``.
+        """
+        reference = self._reference(network.resolution)
+        network.load_state_dict(reference.parent.weights(network), strict=False)
+        network.eval().to(memory_format=torch.channels_last)
+        done = self._stem(network)
+        for number, stage in enumerate(network.stages()):
+            layers = tuple(layer for layer in network.layers if layer.stage <= number)
+            done = self._stage(network.resolution, layers, stage, done, reference)
+        if network.layers != reference.layers and self.match:
+            self._tail(network, done.calibration, reference)
+        return chunked(network.tail, done.others)
+
+    def _stem(self, network: InvertedResidualNetwork) -> Adapted:
+        """Pass images through the first convolution, which all networks share."""
+        key = (network.resolution, ())
+        if key not in self._kept:
+
+            def stem(x: Tensor) -> Tensor:
+                out: Tensor = network.first_conv(network.scale(x))
+                return out
+
+            self._keep(key, Adapted(chunked(stem, self.calibration), chunked(stem, self.others), []))
+        return self._kept[key]
+
+    def _stage(
+        self,
+        resolution: int | None,
+        layers: tuple[Layer, ...],
+        stage: list[tuple[Layer, InvertedResidual]],
+        before: Adapted,
+        reference: Reference,
+    ) -> Adapted:
+        """Adapt a stage behind those before it, or recall what became of it.
+
+        Args:
+            resolution: of the network.
+            layers: all up to this stage's last one, which name what was kept.
+            stage: its layers.
+            before: activations that come in.
+            reference: what the parent computes.
+        """
+        key = (resolution, layers)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            for (_, block), state in zip(stage, self._kept[key].state, strict=True):
+                block.load_state_dict(state)
+            return self._kept[key]
+        x, others = before.calibration, before.others
+        changed = layers != reference.layers[: len(layers)]
+        for layer, block in stage:
+            if changed and self.match:
+                inner = _match(block, layer.place, x[: few(x)], reference.moments)
+                if layer == layers[-1] and layer.stage and self.ridge is not None:
+                    target = reference.outputs[reference.places[layer.stage]][: len(inner)]
+                    _refit(block, inner, target - x[: len(target)] if block.residual else target, self.ridge)
+            x, others = chunked(block, x), chunked(block, others)
+        states = [{name: value.clone() for name, value in block.state_dict().items()} for _, block in stage]
+        self._keep(key, Adapted(x, others, states))
+        return self._kept[key]
+
+    def _keep(self, key: tuple[int | None, tuple[Layer, ...]], found: Adapted) -> None:
+        """Remember activations; forget the ones that were not used for longest where there are too many."""
+        self._kept[key] = found
+        while sum(one.bytes for one in self._kept.values()) > self.memory and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+
+    def _tail(self, network: InvertedResidualNetwork, x: Tensor, reference: Reference) -> None:
+        """Match what follows the last stage, where that is normalised."""
+        final = getattr(network, "final_expand_layer", None)
+        if isinstance(final, nn.Sequential) and (-1, "final_expand_layer") in reference.moments:
+            _matched(final, x[: few(x)], reference.moments[-1, "final_expand_layer"])
+
+    def _reference(self, resolution: int | None) -> Reference:
+        """Let the parent look at the calibration images, once for each resolution."""
+        if resolution not in self._references:
+            network = self.space.build(self.space.largest, 2, in_channels=self.calibration.shape[1])
+            network.resolution = resolution
+            network.load_state_dict(self._parent.weights(network), strict=False)
+            network.eval().to(memory_format=torch.channels_last)
+            parent = self._parent
+            if self.important:
+                parent = parent.reordered(self._importance(network))
+                network.load_state_dict(parent.weights(network), strict=False)
+            self._references[resolution] = self._observe(network, parent)
+        return self._references[resolution]
+
+    def _importance(self, network: InvertedResidualNetwork) -> dict[int, Tensor]:
+        """Order the channels of each layer by activation and by how they are read."""
+        x, orders = chunked(network.first_conv, network.scale(self.calibration)), {}
+        for layer, block in ((layer, block) for stage in network.stages() for layer, block in stage):
+            if layer.stage:
+                inner = x[: few(x)]
+                for part in _parts(block)[:-1]:
+                    inner = part(inner)
+                state = {f"blocks.{name}": value for name, value in block.state_dict().items()}
+                eps = cast("nn.BatchNorm2d", block.conv.point_linear.bn).eps
+                read = reading_norm(state, "blocks.conv.", eps)
+                orders[layer.place] = descending(inner.square().mean((0, 2, 3)).sqrt() * read)
+            x = chunked(block, x)
+        return orders
+
+    def _observe(self, network: InvertedResidualNetwork, parent: Parent) -> Reference:
+        """Note what the parent computes."""
+        x = chunked(network.first_conv, network.scale(self.calibration))
+        moments: dict[tuple[int, str], Moments] = {}
+        outputs: dict[int, Tensor] = {}
+        places: dict[int, int] = {}
+        for stage in network.stages():
+            for layer, block in stage:
+                some = x[: few(x)]
+                for name, part in block.conv.named_children():
+                    normed = _normed(part, some)
+                    moments[layer.place, name] = _moments(normed)
+                    some = _after(part, normed)
+
+                kept = few(x)
+                x = chunked(block, x)
+                outputs[layer.place] = x[:kept].clone()
+            places[stage[-1][0].stage] = stage[-1][0].place
+        final = getattr(network, "final_expand_layer", None)
+        if isinstance(final, nn.Sequential):
+            moments[-1, "final_expand_layer"] = _moments(_normed(final, x[: few(x)]))
+        ends = {place: outputs[place] for place in places.values()}
+        return Reference(parent, moments, ends, places, network.layers)
+
+
+def few(x: Tensor) -> int:
+    """Number of images whose maps ``(n, channels, h, w)`` have :data:`POSITIONS` positions, 32 at least."""
+    return min(len(x), max(32, POSITIONS // (x.shape[2] * x.shape[3])))
+
+
+def chunked(module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Pass images through a module a few at a time."""
+    return torch.cat([module(some) for some in torch.split(x, CHUNK)])
+
+
+def _parts(block: InvertedResidual) -> list[nn.Sequential]:
+    """Expansion (where there is one), depthwise convolution, projection."""
+    return [cast("nn.Sequential", part) for part in block.conv]
+
+
+def _normed(part: nn.Module, x: Tensor) -> Tensor:
+    """Output of a part's batch normalisation."""
+    for name, child in part.named_children():
+        x = child(x)
+        if name == "bn":
+            return x
+    raise ValueError("a part of an inverted residual layer has no batch normalisation")
+
+
+def _after(part: nn.Module, x: Tensor) -> Tensor:
+    """What a part does after its batch normalisation."""
+    for name, child in part.named_children():
+        if name not in ("pad", "conv", "bn"):
+            x = child(x)
+    return x
+
+
+def _moments(x: Tensor) -> Moments:
+    """Mean and deviation of each channel of ``(n, channels, h, w)``."""
+    deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
+    return Moments(mean, deviation)
+
+
+def _match(block: InvertedResidual, place: int, x: Tensor, moments: dict[tuple[int, str], Moments]) -> Tensor:
+    """Match every normalisation of a layer to the parent's; return what its projection reads."""
+    inner = x
+    for name, part in block.conv.named_children():
+        if name == "point_linear":
+            inner = x
+        x = _matched(cast("nn.Sequential", part), x, moments[place, name])
+    return inner
+
+
+def _matched(part: nn.Sequential, x: Tensor, target: Moments) -> Tensor:
+    """Set a part's normalisation so that its output has the target's moments, for as many channels as it has.
+
+    Returns:
+        output of the part.
+    """
+    norm = cast("nn.BatchNorm2d", part.bn)
+    for name, child in part.named_children():
+        if name == "bn":
+            break
+        x = child(x)
+    found, count = _moments(x), norm.num_features
+    variance = found.deviation.square()
+    alive = variance > 1e-9
+    scale = target.deviation[:count] * ((variance + norm.eps) / variance.clamp_min(1e-9)).sqrt() * norm.weight.sign()
+    norm.weight.copy_(torch.where(alive, scale, norm.weight))
+    norm.bias.copy_(target.mean[:count])
+    cast("Tensor", norm.running_mean).copy_(found.mean)
+    cast("Tensor", norm.running_var).copy_(variance)
+    return _after(part, norm(x))
+
+
+def _refit(block: InvertedResidual, inner: Tensor, target: Tensor, ridge: float) -> None:
+    """Fit a layer's projection to a target by least squares that shrink towards the present weights.
+
+    Minimises ``mean |W x + b - y|^2 + ridge v |W - W0|^2``, ``v`` the mean variance of ``x``.
+
+    Args:
+        block: whose projection to change; its normalisation becomes the intercept.
+        inner: what the projection reads, ``(n, inner, h, w)``.
+        target: what it should give, ``(n, channels, h, w)``.
+        ridge: relative strength of the shrinkage.
+    """
+    conv, norm = block.conv.point_linear.conv, cast("nn.BatchNorm2d", block.conv.point_linear.bn)
+    present = conv.weight.flatten(1) * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
+    x, y = inner[: len(target)].transpose(0, 1).flatten(1), target.transpose(0, 1).flatten(1)
+    x_mean, y_mean = x.mean(1), y.mean(1)
+    x, y = x - x_mean[:, None], y - y_mean[:, None]
+    gram = (x @ x.T).double() / x.shape[1]
+    gram += ridge * gram.diagonal().mean().clamp_min(1e-9) * torch.eye(len(gram), dtype=torch.float64, device=x.device)
+    missing = ((y - present @ x) @ x.T).double() / x.shape[1]
+    weight = present + torch.linalg.solve(gram, missing.T).T.to(present.dtype)
+    conv.weight.copy_(weight[:, :, None, None])
+    norm.weight.fill_(1.0)
+    norm.bias.copy_(y_mean - weight @ x_mean)
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0 - norm.eps)
