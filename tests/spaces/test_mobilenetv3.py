@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from ednag.core.noise import Noise
 from ednag.costs.counting import count_costs
-from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
 from ednag.spaces.inverted_residual import InvertedResidual, Layer, round_channels
+from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
 from ednag.testing import SpaceChecks
 
 SPACE = MobileNetV3()

@@ -128,12 +128,12 @@ class CostModel:
             self._table.setup(space, self.network.get("resolution") or max(self._shape[1:]))
 
     def costs(self, genes: Tensor) -> Costs:
-        """Build one architecture, int64 ``(L,)``, and count or measure."""
+        """Build one architecture, int64 ``(L,)``, and count or measure; only count, in closed form, where that does."""
+        if self.latency_device is None:
+            return self.count(genes)
         with torch.inference_mode():
             network = build_network(self.space, genes, self._classes, self._shape[0], self.network)
             counted = count_costs(network, self._shape)
-            if self.latency_device is None:
-                return counted
             if self._table is not None:
                 latency = float(self._table.latency(genes, self.latency_device))
             else:
@@ -161,10 +161,17 @@ class CostModel:
         self._known = {tuple(genes): Costs(params, macs, latency) for genes, params, macs, latency in rows}
 
     def count(self, genes: Tensor) -> Costs:
-        """Build one architecture, int64 ``(L,)``, and count only: no latency."""
+        """Count one architecture, int64 ``(L,)``, without a latency: in closed form, or built."""
+        closed = self.closed(genes)
+        if closed is not None:
+            return Costs(*closed.tolist())
         with torch.inference_mode():
             network = build_network(self.space, genes, self._classes, self._shape[0], self.network)
             return count_costs(network, self._shape)
+
+    def closed(self, genes: Tensor) -> Tensor | None:
+        """Parameters and multiply-accumulates of architectures, int64 ``(*B, 2)``, where the space counts in closed form."""
+        return self.space.count(genes, self._classes, self._shape[0])
 
     @property
     def tabled(self) -> bool:

@@ -30,8 +30,8 @@ FIELDS: dict[str, str] = {limit.removeprefix("max_"): field for limit, field in 
 class CostObjective:
     """One cost of the network that an architecture is built into, lower is better.
 
-    Latencies of a table are looked up. Parameters and multiply-accumulates come from a sum over genes in the spaces where
-    one gives them exactly (:func:`sum_over_genes`). Otherwise each network is built, and counted or timed, once.
+    Latencies of a table are looked up. Parameters and multiply-accumulates come from a space's closed form, or from a sum
+    over genes in the spaces where one gives them exactly (:func:`sum_over_genes`). Otherwise each network is built, and counted or timed, once.
 
     Args:
         name: ``params``, ``flops`` (multiply-accumulates) or ``latency_ms``.
@@ -59,9 +59,10 @@ class CostObjective:
         limits, model = self.limits, self.model
         asked = {self.name} | {name.removeprefix("max_") for name, value in vars(limits).items() if value is not None}
         counted = bool(asked & {"params", "flops"})
-        self._sums = sum_over_genes(model.space, model.count) if counted else None
+        self._closed = model.closed(torch.zeros(1, model.space.num_genes, dtype=torch.int64)) is not None
+        self._sums = sum_over_genes(model.space, model.count) if counted and not self._closed else None
         tabled = "latency_ms" not in asked or model.tabled
-        self._quick = tabled and (not counted or self._sums is not None)
+        self._quick = tabled and (not counted or self._closed or self._sums is not None)
 
     @property
     def quick(self) -> bool:
@@ -85,11 +86,14 @@ class CostObjective:
 
     def _quickly(self, name: str, genes: Tensor) -> Tensor:
         """One cost without building a network, float64 ``(n,)``."""
+        column = 0 if name == "params" else 1
+        closed = self.model.closed(genes) if name != "latency_ms" and self._closed else None
+        if closed is not None:
+            return closed[..., column].double()
         if name == "latency_ms" or self._sums is None:
             return self.model.look_up(genes)
         base, changes = self._sums
         place = torch.arange(genes.shape[-1], device=genes.device)
-        column = 0 if name == "params" else 1
         change = changes.to(genes.device)[place, genes, column].sum(-1)
         total: Tensor = change + getattr(base, FIELDS[name])
         return total.double()

@@ -107,7 +107,7 @@ class ProbeFitness(Fitness):
         name = type(data).__name__
         if len(labels) < LEAST:
             raise ValueError(f"a probe needs {LEAST} training images or more, {name} has {len(labels)}")
-        kinds = len(labels.unique())
+        kinds = len(torch.unique(labels))
         if kinds < 2:
             raise ValueError(f"a probe needs images of two classes or more, {name} gave {kinds}")
 
@@ -167,7 +167,9 @@ def check_normalisation(space: InheritingSpace, data: pl.LightningDataModule) ->
     for name, values in space.normalisation.items():
         wanted = values if len(told[name]) == len(values) else [sum(values) / len(values)] * len(told[name])
         if any(abs(a - b) > 0.02 for a, b in zip(told[name], wanted, strict=True)):
-            listed = "; ".join(f"--data.{key} {[round(v, 4) for v in space.normalisation[key]]}" for key in ("mean", "std"))
+            listed = "; ".join(
+                f"--data.{key} {[round(v, 4) for v in space.normalisation[key]]}" for key in ("mean", "std")
+            )
             raise ValueError(
                 f"images must be normalised as those that the weights of {space.name} were trained on: {listed}; got "
                 f"{name} {[round(value, 4) for value in told[name]]}"

@@ -61,7 +61,8 @@ class ArchiveDiffusion(Sampler):
     (``docs/results.md``).
 
     Args:
-        initial: unscreened uniform architectures at the start of an epoch.
+        initial: unscreened uniform architectures at the start of an epoch; the first one begins with the space's seeds
+            (:meth:`~ednag.spaces.SearchSpace.seeds`), if it has any.
         batch: evaluations a round; more, ``evaluated / batch_growth``, as the archive grows.
         batch_growth: see ``batch``.
         batch_max: most evaluations a round.
@@ -134,7 +135,8 @@ class ArchiveDiffusion(Sampler):
         last improvement; ``best`` of the epoch; and ``exhausted``, whether nothing new is left.
         """
         zero = torch.zeros_like(state.archive.count)
-        memory = {"epoch": zero, "seen": zero, "opening": zero + self.initial, "stale": zero}
+        first = self.initial + len(state.space.seeds())
+        memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero}
         memory["best"] = torch.full(zero.shape, -torch.inf, dtype=torch.float64, device=zero.device)
         memory["exhausted"] = torch.zeros_like(zero, dtype=torch.bool)
         return replace(state, memory=memory)
@@ -142,7 +144,7 @@ class ArchiveDiffusion(Sampler):
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose the most promising new architectures; repeats where a run has fewer than the others, or none left."""
         count = state.archive.count
-        want = (count // self.batch_growth).clamp(self.batch, self.batch_max).where(count > 0, self.initial)
+        want = (count // self.batch_growth).clamp(self.batch, self.batch_max).where(count > 0, state.memory["opening"])
         if bool(state.memory["exhausted"].all()):
             return state, state.archive.genes[:, :1]
         opening = state.memory["opening"] > 0
@@ -195,9 +197,11 @@ class ArchiveDiffusion(Sampler):
         return Members(genes, real, average_rank(fitness, real), fitness)
 
     def _first(self, state: State) -> tuple[Tensor, Tensor]:
-        """Propose uniform architectures, ``(R, N, L)``, in any order; with a prior, by turns its best and any."""
+        """Propose the space's seeds, then uniform architectures, ``(R, N, L)``; with a prior, by turns its best and any."""
         prior = self._calibrated(state.problem, state.noise.device)
         pool = state.space.random(state.noise, 8 * self.initial if prior is None else CANDIDATES)
+        seeds = state.space.seeds().to(pool.device).expand(len(pool), -1, -1)
+        pool = torch.cat([seeds, pool], 1)
         turn = torch.arange(pool.shape[1], device=pool.device)
         if prior is None:
             return pool, -turn.double().expand(pool.shape[:2])

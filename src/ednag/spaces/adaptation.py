@@ -214,8 +214,7 @@ class Adaptation:
                 for part in _parts(block)[:-1]:
                     inner = part(inner)
                 state = {f"blocks.{name}": value for name, value in block.state_dict().items()}
-                eps = cast("nn.BatchNorm2d", block.conv.point_linear.bn).eps
-                read = reading_norm(state, "blocks.conv.", eps)
+                read = reading_norm(state, "blocks.conv.", _projection(block)[1].eps)
                 orders[layer.place] = descending(inner.square().mean((0, 2, 3)).sqrt() * read)
             x = chunked(block, x)
         return orders
@@ -258,6 +257,19 @@ def chunked(module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Tensor
 def _parts(block: InvertedResidual) -> list[nn.Sequential]:
     """Expansion (where there is one), depthwise convolution, projection."""
     return [cast("nn.Sequential", part) for part in block.conv]
+
+
+def _projection(block: InvertedResidual) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """A layer's last convolution and its normalisation."""
+    part = _parts(block)[-1]
+    return cast("nn.Conv2d", part.conv), cast("nn.BatchNorm2d", part.bn)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Mean and variance that a normalisation uses in evaluation."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a batch normalisation without running statistics can't be matched")
+    return norm.running_mean, norm.running_var
 
 
 def _normed(part: nn.Module, x: Tensor) -> Tensor:
@@ -310,8 +322,8 @@ def _matched(part: nn.Sequential, x: Tensor, target: Moments) -> Tensor:
     scale = target.deviation[:count] * ((variance + norm.eps) / variance.clamp_min(1e-9)).sqrt() * norm.weight.sign()
     norm.weight.copy_(torch.where(alive, scale, norm.weight))
     norm.bias.copy_(target.mean[:count])
-    cast("Tensor", norm.running_mean).copy_(found.mean)
-    cast("Tensor", norm.running_var).copy_(variance)
+    for kept, value in zip(_statistics(norm), (found.mean, variance), strict=True):
+        kept.copy_(value)
     return _after(part, norm(x))
 
 
@@ -326,8 +338,9 @@ def _refit(block: InvertedResidual, inner: Tensor, target: Tensor, ridge: float)
         target: what it should give, ``(n, channels, h, w)``.
         ridge: relative strength of the shrinkage.
     """
-    conv, norm = block.conv.point_linear.conv, cast("nn.BatchNorm2d", block.conv.point_linear.bn)
-    present = conv.weight.flatten(1) * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
+    conv, norm = _projection(block)
+    mean, variance = _statistics(norm)
+    present = conv.weight.flatten(1) * (norm.weight / (variance + norm.eps).sqrt())[:, None]
     x, y = inner[: len(target)].transpose(0, 1).flatten(1), target.transpose(0, 1).flatten(1)
     x_mean, y_mean = x.mean(1), y.mean(1)
     x, y = x - x_mean[:, None], y - y_mean[:, None]
@@ -338,5 +351,5 @@ def _refit(block: InvertedResidual, inner: Tensor, target: Tensor, ridge: float)
     conv.weight.copy_(weight[:, :, None, None])
     norm.weight.fill_(1.0)
     norm.bias.copy_(y_mean - weight @ x_mean)
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1.0 - norm.eps)
+    mean.zero_()
+    variance.fill_(1.0 - norm.eps)

@@ -170,6 +170,23 @@ class SearchSpace(ABC):
         """
         return torch.zeros((*genes.shape[:-1], 0), device=genes.device)
 
+    def seeds(self) -> Tensor:
+        """Architectures that are worth a look before any other, int64 ``(n, L)``; none by default."""
+        return torch.zeros(0, self.num_genes, dtype=torch.int64)
+
+    def count(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> Tensor | None:
+        """Count parameters and multiply-accumulates in closed form, for networks that scale images themselves.
+
+        Args:
+            genes: int64 ``(*B, L)``, in range.
+            num_classes: number of logits.
+            in_channels: channels of the images.
+
+        Returns:
+            int64 ``(*B, 2)``, equal to the counts of the built networks; ``None`` where networks must be built, as here.
+        """
+        return None
+
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
         """Describe the graphs of one architecture for a drawing; none by default.
 

@@ -148,7 +148,8 @@ def reading_norm(state: Mapping[str, Tensor], block: str, eps: float) -> Tensor:
     """Norm of the weights that read each inner channel of a layer, normalisation included, ``(inner,)``."""
     weight, norm = state[f"{block}point_linear.conv.weight"].flatten(1), f"{block}point_linear.bn."
     scale = state[f"{norm}weight"] / (state[f"{norm}running_var"] + eps).sqrt()
-    return (weight * scale[:, None]).norm(dim=0)
+    norms: Tensor = torch.linalg.vector_norm(weight * scale[:, None], dim=0)
+    return norms
 
 
 def clipped_rms(mean: Tensor, deviation: Tensor, high: float = 6.0) -> Tensor:
@@ -162,7 +163,8 @@ def clipped_rms(mean: Tensor, deviation: Tensor, high: float = 6.0) -> Tensor:
     first = density(low) - density(top)  # E[z; inside]
     second = inside + low * density(low) - top * density(top)  # E[z^2; inside]
     square = mean.square() * inside + 2 * mean * deviation * first + deviation.square() * second
-    return (square + high**2 * (1 - torch.special.ndtr(top))).clamp_min(0).sqrt()
+    out: Tensor = (square + high**2 * (1 - torch.special.ndtr(top))).clamp_min(0).sqrt()
+    return out
 
 
 def descending(importance: Tensor) -> Tensor:

