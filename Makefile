@@ -33,7 +33,7 @@ lint: setup ## ruff and the import contracts
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
-bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; needs EDNAG_SHARED)
+bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; some need images: see their first lines)
 	for script in experiments/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 tables: setup ## samplers on the benchmark tables beside the published rows, in docs/results.md (hours; goes on after a kill)

@@ -1,19 +1,20 @@
 """Fixtures that every test room shares."""
 
 import os
-import tarfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
 
-SHARED = Path(os.environ.get("EDNAG_SHARED", Path(__file__).parents[2] / "shared"))
+from ednag.benchmarks.locate import SHIPPED as TABLES
 
 pytest.register_assert_rewrite("ednag.testing")
 
-CLASSES = ("airplane", "automobile", "bird")
+CLASSES = ("china", "digit", "flower")
 
 
 def pytest_configure() -> None:
@@ -28,41 +29,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
-def shared_file(name: str) -> Path:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{name} is not in EDNAG_SHARED ({SHARED})")
-    return path
-
-
-@pytest.fixture(scope="session")
-def shared() -> "type[shared_file]":
-    """Function from a name below EDNAG_SHARED to its path; skips the test where it is absent."""
-    return shared_file
-
-
 @pytest.fixture(scope="session")
 def nasbench201() -> dict[str, np.ndarray]:
     """The benchmark's arrays."""
-    with np.load(shared_file("benchmarks/nasbench201.npz"), allow_pickle=False) as table:
+    with np.load(TABLES / "nasbench201.npz", allow_pickle=False) as table:
         return dict(table)
 
 
 @pytest.fixture(scope="session")
-def photographs(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 CIFAR-10 files of each of three classes, ``<class>/*.jpg``."""
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 JPEG files, 32 x 32, of each of three classes, ``<class>/*.jpg``, made of scikit-learn's images."""
     folder = tmp_path_factory.mktemp("photographs")
-    left = dict.fromkeys(CLASSES, 30)
-    with tarfile.open(shared("images/cifar10-jpeg.tar.xz")) as archive:
-        for member in archive:
-            parts = Path(member.name).parts
-            if member.isfile() and left.get(parts[1], 0):
-                left[parts[1]] -= 1
-                source = archive.extractfile(member)
-                assert source is not None
-                place = folder / parts[1] / parts[2]
-                place.parent.mkdir(exist_ok=True)
-                place.write_bytes(source.read())
-            if not any(left.values()):
-                return folder
-    raise AssertionError(f"the archive lacks files: {left}")
+    for name in CLASSES:
+        (folder / name).mkdir()
+        for place, pixels in enumerate(pictures(name)):
+            Image.fromarray(pixels).save(folder / name / f"{place:02d}.jpg")
+    return folder
+
+
+def pictures(name: str) -> Iterator[np.ndarray]:
+    """30 pictures of a class, uint8 ``(32, 32, 3)``: pieces of a photograph, or digits enlarged four times."""
+    if name == "digit":
+        for image in load_digits().images[:30]:
+            yield np.repeat((image * 15.9).astype(np.uint8).repeat(4, 0).repeat(4, 1)[..., None], 3, -1)
+        return
+    photograph = load_sample_image(f"{name}.jpg")
+    for place in np.random.default_rng(0).choice(13 * 20, 30, replace=False):
+        row, column = 32 * (place // 20), 32 * (place % 20)
+        yield photograph[row : row + 32, column : column + 32]

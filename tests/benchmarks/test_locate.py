@@ -4,28 +4,35 @@ import ast
 import gzip
 import hashlib
 import re
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ednag.benchmarks import arrays
 from ednag.benchmarks import catalogue as sources
 from ednag.benchmarks import locate as catalogue
+from ednag.benchmarks.arrays import open_table
 from ednag.benchmarks.catalogue import CATALOGUE
-from ednag.benchmarks.locate import entry, list_data, locate, presence, search_folders, sha256
+from ednag.benchmarks.locate import DIGESTS, entry, list_data, locate, presence, search_folders
+from ednag.core import inputs, shipped
+from ednag.core.inputs import sha256
+from tests.conftest import TABLES
 
 NAMES = [source.name for source in CATALOGUE]
 
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """The three folders of the search order, empty."""
-    out = {"mine": tmp_path / "mine", "downloads": tmp_path / "data/downloads", "shared": tmp_path / "s/benchmarks"}
+    """The three folders of the search order, empty: also that of the shipped tables."""
+    out = {"mine": tmp_path / "mine", "downloads": tmp_path / "data/downloads", "shipped": tmp_path / "shipped"}
     for folder in out.values():
         folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDNAG_DATA", str(out["mine"]))
-    monkeypatch.setenv("EDNAG_SHARED", str(tmp_path / "s"))
+    monkeypatch.setattr(catalogue, "SHIPPED", out["shipped"])
     return {name: folder.resolve() for name, folder in out.items()}
 
 
@@ -61,8 +68,8 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 def test_the_search_order(places):
-    assert [folder.resolve() for folder in search_folders()][:3] == list(places.values())
-    for name in ("shared", "downloads", "mine"):  # each is found before those that were there already
+    assert [folder.resolve() for folder in search_folders()] == list(places.values())
+    for name in ("shipped", "downloads", "mine"):  # each is found before those that were there already
         (places[name] / "nasbench201.npz").write_bytes(b"x")
         assert locate("nasbench201").resolve() == places[name] / "nasbench201.npz"
         assert presence("nasbench201").state == "present"
@@ -73,8 +80,7 @@ def test_the_search_order(places):
 
 def test_the_default_folders(monkeypatch):
     monkeypatch.delenv("EDNAG_DATA", raising=False)
-    monkeypatch.delenv("EDNAG_SHARED", raising=False)
-    assert search_folders() == [Path("data/downloads"), Path("../shared/benchmarks"), Path("../shared/images")]
+    assert search_folders() == [Path("data/downloads"), TABLES]
 
 
 def test_an_absent_table_says_where_it_was_looked_for_and_how_to_get_it(places):
@@ -82,7 +88,7 @@ def test_an_absent_table_says_where_it_was_looked_for_and_how_to_get_it(places):
     with pytest.raises(FileNotFoundError, match=r"nasbench201 is absent.*NATS-Bench.*ednag data list.*EDNAG_DATA") as e:
         locate("nasbench201")
     assert str(places["mine"]) in str(e.value)
-    for path in ("gone.npz", "folder/gone", Path("gone")):
+    for path in ("gone.npz", "folder/gone", Path("gone.npz")):
         with pytest.raises(FileNotFoundError, match=re.escape(f"no benchmark table at {path}")):
             locate(path)
     with pytest.raises(ValueError, match="cifar10 is images, not a benchmark table"):
@@ -104,7 +110,7 @@ def test_official_files_are_offered_for_import(places):
 
 def test_the_list_says_everything_about_everything(places):
     content = b"any bytes"
-    (places["shared"] / "nasbench201_latency.npz").write_bytes(content)
+    (places["shipped"] / "nasbench201_latency.npz").write_bytes(content)
     text = list_data()
     table = {line.split()[0]: line.split()[2] for line in text.split("\n\n")[0].splitlines()[2:]}
     assert list(table) == NAMES
@@ -132,25 +138,50 @@ def test_digits_are_found_inside_scikit_learn(places):
     assert len(rows[0].split(",")) == 8 * 8 + 1
 
 
-def test_the_readme_and_the_catalogue_agree(shared):
+def test_the_readme_and_the_catalogue_agree():
     readme = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
     for source in CATALOGUE:
         assert f"`{source.name}`" in readme
         assert source.home in readme or source.name == "imagefolder"  # its images are the user's own
         for digest in re.findall(r"\b[0-9a-f]{32,64}\b", source.checksum):
             assert digest in readme
-    files = re.findall(r"^\| `(\w+\.npz)`[^|]*\| ([\d,]+) \| `(\w{64})` \|$", readme, re.MULTILINE)
-    assert len(files) == 6
-    for name, size, digest in files:
-        path = shared(f"benchmarks/{name}")
-        assert (path.stat().st_size, sha256(path)) == (int(size.replace(",", "")), digest)
 
 
-def test_the_catalogue_imports_the_standard_library_only():
+def test_the_card_and_the_digests_are_those_of_the_shipped_tables():
+    card = (TABLES / "README.md").read_text(encoding="utf-8")
+    files = {name: (size, digest) for name, size, digest in re.findall(r"`(\w+\.npz)` \| ([\d,]+) \| `(\w{64})`", card)}
+    listed = dict(reversed(line.split()) for line in (TABLES / DIGESTS).read_text(encoding="utf-8").splitlines())
+    paths = sorted(TABLES.glob("*.npz"))
+    assert set(files) == set(listed) == {path.name for path in paths}
+    for path in paths:
+        assert (f"{path.stat().st_size:,}", sha256(path)) == files[path.name]
+        assert listed[path.name] == sha256(path)
+    assert sum(path.stat().st_size for path in paths) < 5_000_000
+
+
+def test_an_altered_shipped_table_is_refused(tmp_path, monkeypatch):
+    shutil.copytree(TABLES, tmp_path / "shipped")
+    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(arrays, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "shipped" / "nasbench201.npz"
+    file, content = open_table("nasbench201")
+    assert (file.path, file.sha256) == (path, sha256(path))
+    content["cifar10/valid/200"][5] += 1
+    np.savez_compressed(path, **content)
+    with pytest.raises(ValueError, match=r"is not the table that ships with EDNAG: .*install EDNAG again") as caught:
+        open_table("nasbench201")
+    assert "\n" not in str(caught.value)
+    # elsewhere it is the user's own, and read as it is
+    path.rename(tmp_path / "mine.npz")
+    assert open_table("mine.npz")[1]["cifar10/valid/200"][5] == content["cifar10/valid/200"][5]
+
+
+def test_the_catalogue_imports_no_package_of_others():
     tree = ast.Module(
         [
             node
-            for module in (catalogue, sources)
+            for module in (catalogue, sources, inputs, shipped)
             for node in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
         ],
         [],
@@ -158,4 +189,4 @@ def test_the_catalogue_imports_the_standard_library_only():
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported
-    assert {name.split(".")[0] for name in imported - {"ednag.benchmarks.catalogue"}} <= set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in imported if not name.startswith("ednag.")} <= set(sys.stdlib_module_names)

@@ -16,6 +16,7 @@ from ednag.core.noise import Noise
 from ednag.fitness.tabular import NASBench101Fitness
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench101 import NASBench101
+from tests.conftest import TABLES
 
 SPACE = NASBench101()
 
@@ -115,7 +116,7 @@ def test_protobuf_fields_of_every_wire_type() -> None:
 
 
 def test_import_averages_over_trainings(table: Path) -> None:
-    keys, metrics = load_nasbench101(table)
+    _, keys, metrics = load_nasbench101(table)
     order = {key: place for place, key in enumerate(keys.tolist())}
     for i, cell in enumerate(CELLS[:4]):
         place = order[int(SPACE.identity(cell))]
@@ -213,8 +214,8 @@ def test_tables_and_options_that_do_not_fit_are_refused(table: Path, tmp_path: P
         load_nasbench101(tmp_path / "bad.npz")
 
 
-def test_the_shared_sample_is_read(shared) -> None:
-    path = shared("benchmarks/nasbench101_sample.npz")
+def test_the_shipped_sample_is_read() -> None:
+    path = TABLES / "nasbench101_sample.npz"
     fitness = NASBench101Fitness(path)
     fitness.setup(SPACE)
     with np.load(path, allow_pickle=False) as file:

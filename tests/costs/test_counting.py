@@ -13,6 +13,7 @@ from ednag.costs.latency_tables import LatencyTable
 from ednag.costs.timing import measure_latency
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
+from tests.conftest import TABLES
 
 SPACE = NASBench201()
 
@@ -152,9 +153,9 @@ def test_latency_table_errors(tmp_path: Path) -> None:
         table.latency(torch.zeros(6, dtype=torch.int64), "toaster")
     with pytest.raises(ValueError, match="gene 2 of nasbench201"):
         table.latency(torch.tensor([0, 0, 5, 0, 0, 0]), "phone")
-    with pytest.raises(FileNotFoundError, match="no table at"):
+    with pytest.raises(FileNotFoundError, match="no benchmark table at"):
         LatencyTable(tmp_path / "absent.npz")
-    with pytest.raises(ValueError, match="has no latency_ms"):
+    with pytest.raises(ValueError, match="is a table of nasbench201, expected one of nasbench201_latency"):
         LatencyTable(tmp_path / "nasbench201.npz")
     whole = (tmp_path / "latency.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
@@ -169,8 +170,8 @@ def test_latency_table_errors(tmp_path: Path) -> None:
         LatencyTable(tmp_path / "latency.npz")
 
 
-def test_the_published_latency_table(nasbench201: dict[str, np.ndarray], shared: object) -> None:
-    path = shared("benchmarks/nasbench201_latency.npz")
+def test_the_published_latency_table(nasbench201: dict[str, np.ndarray]) -> None:
+    path = TABLES / "nasbench201_latency.npz"
     table = LatencyTable(path)
     assert len(table.devices) == 27
     with np.load(path, allow_pickle=False) as raw:

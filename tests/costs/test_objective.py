@@ -6,7 +6,7 @@ from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import CostObjective, sum_over_genes
 from ednag.fitness import ConstrainedFitness, Fitness
 from ednag.spaces import NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
-from tests.conftest import shared_file
+from tests.conftest import TABLES
 
 SMALL = {"channels": 2, "cells": 1}
 
@@ -67,7 +67,7 @@ def test_what_violates_a_limit_costs_infinitely_much() -> None:
 
 
 def test_latencies_come_from_the_table() -> None:
-    path = shared_file("benchmarks/nasbench201_latency.npz")
+    path = TABLES / "nasbench201_latency.npz"
     model = CostModel(SMALL, latency_device="pixel3", latency_table=path, input_shape=(3, 8, 8))
     genes = NASBench201().random(Noise([2]), 6)[0]
     plain = objective("latency_ms", model=model)

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from tests.conftest import TABLES
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -160,8 +161,8 @@ def test_latency_is_measured_on_a_torch_device(monkeypatch: pytest.MonkeyPatch) 
     assert fitness.costs(CELLS[:1])[0].latency_ms >= 30
 
 
-def test_latency_from_the_table(shared: object) -> None:
-    path = shared("benchmarks/nasbench201_latency.npz")
+def test_latency_from_the_table() -> None:
+    path = TABLES / "nasbench201_latency.npz"
     fitness = constrained(Limits(max_latency_ms=1e9), latency_table=path, latency_device="fpga")
     latencies = [costs.latency_ms for costs in fitness.costs(CELLS)]
     assert latencies[3] > latencies[0]

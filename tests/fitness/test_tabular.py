@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import TABLES
 
+from ednag.benchmarks import locate
 from ednag.benchmarks.dense import load_table
 from ednag.core.storage import load_state, save_state
 from ednag.fitness.tabular import BenchmarkFitness
@@ -80,8 +82,8 @@ def test_values_are_those_of_the_rows_whatever_their_order(made_up, arrays, metr
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
 @pytest.mark.parametrize(("split", "epochs"), [("valid", 200), ("valid", 12), ("test", 200)])
-def test_every_cell_of_the_real_table(nasbench201, shared, dataset, split, epochs):
-    fitness = BenchmarkFitness(shared("benchmarks/nasbench201.npz"), dataset, epochs, split)
+def test_every_cell_of_the_real_table(nasbench201, dataset, split, epochs):
+    fitness = BenchmarkFitness(TABLES / "nasbench201.npz", dataset, epochs, split)
     fitness.setup(NASBench201())
     # rows in a random order, in a batch of runs
     order = np.random.default_rng(1).permutation(15625)
@@ -92,8 +94,8 @@ def test_every_cell_of_the_real_table(nasbench201, shared, dataset, split, epoch
     assert fitness.lookups == 15625
 
 
-def test_optimum_of_the_real_table(nasbench201, shared):
-    fitness = BenchmarkFitness(shared("benchmarks/nasbench201.npz"))
+def test_optimum_of_the_real_table(nasbench201):
+    fitness = BenchmarkFitness(TABLES / "nasbench201.npz")
     space = NASBench201()
     fitness.setup(space)
     best = int(nasbench201["cifar10/valid/200"].argmax())
@@ -110,8 +112,8 @@ def test_optimum_of_the_real_table(nasbench201, shared):
     assert reported.item() == pytest.approx(94.37, abs=0.005)
 
 
-def test_row_is_the_official_index(nasbench201, shared):
-    table = load_table(shared("benchmarks/nasbench201.npz"))
+def test_row_is_the_official_index(nasbench201):
+    table = load_table(TABLES / "nasbench201.npz")
     np.testing.assert_array_equal(nasbench201["ops"][table.row.numpy()], table.genes.numpy())
 
 
@@ -288,7 +290,8 @@ def test_incomplete_and_foreign_tables_say_what_is_wrong(arrays, tmp_path):
         ({"ops": arrays["ops"] + 1}, "indices in 0..4"),
         ({"op_names": np.array(["a", "b", "c", "d", "e"])}, "its operations are a, b, c, d, e, expected none"),
         ({"edges": np.zeros((6, 2))}, "its edges are"),
-        ({"unique_id": None}, "the layout of no table known here"),
+        ({"op_names": None}, "not a complete table of nasbench201: it lacks op_names"),
+        ({"ops": None}, "the layout of no table known here"),
     ):
         with pytest.raises(ValueError, match=problem):
             load_table(save_changed(path, arrays, **changes))
@@ -296,14 +299,20 @@ def test_incomplete_and_foreign_tables_say_what_is_wrong(arrays, tmp_path):
         load_table(save_changed(path, fewer))
 
 
-def test_a_real_table_of_another_layout_is_refused(shared):
-    with pytest.raises(ValueError, match=r"ofa_mobilenetv3\.npz holds .*the layout of no table known here"):
-        BenchmarkFitness(shared("benchmarks/ofa_mobilenetv3.npz"))
+def test_a_real_table_of_another_layout_is_refused():
+    for name, reader in {
+        "ofa_mobilenetv3": "cost.latency_table",
+        "nasbench201_latency": "cost.latency_table",
+        "nasbench101_sample": "NASBench101Fitness",
+    }.items():
+        layout = name.removesuffix("_sample")
+        with pytest.raises(ValueError, match=rf"{name}\.npz is a table of {layout}, .* is for .*{reader}"):
+            BenchmarkFitness(TABLES / f"{name}.npz")
 
 
 def test_the_catalogue_finds_the_table(made_up, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDNAG_SHARED", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(locate, "SHIPPED", tmp_path / "nowhere")
     monkeypatch.setenv("EDNAG_DATA", str(tmp_path / "mine"))
     with pytest.raises(FileNotFoundError, match=r"nasbench201 is absent.*ednag data list"):
         BenchmarkFitness("nasbench201")
@@ -312,3 +321,40 @@ def test_the_catalogue_finds_the_table(made_up, tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "nasbench201.npz").symlink_to(made_up)
     assert BenchmarkFitness("nasbench201").table.space == "nasbench201"
+
+
+def test_the_benchmarks_own_spellings_of_columns_and_data_sets(arrays, tmp_path):
+    spelled = {
+        "ops": arrays["ops"],
+        "op_names": arrays["op_names"],
+        "cifar10-valid/x-valid/200": arrays["cifar10/valid/200"],
+        "CIFAR-10/ori-test/200": arrays["cifar10/test/200"],
+        "cifar10-valid/ori-test/200": arrays["cifar10/test/200"] - 1,  # trained on half of the images
+        "ImageNet16-120/x-valid/200": arrays["cifar100/valid/200"],
+        "ImageNet16-120/FLOPs": arrays["imagenet16-120/params"],
+    }
+    np.savez(tmp_path / "spelled.npz", **spelled)
+    metrics = load_table(tmp_path / "spelled.npz").metrics
+    assert sorted(metrics) == [
+        "cifar10-valid/ori-test/200",
+        "cifar10/test/200",
+        "cifar10/valid/200",
+        "imagenet16-120/flops",
+        "imagenet16-120/valid/200",
+    ]
+    fitness = BenchmarkFitness(tmp_path / "spelled.npz", "ImageNet16-120")
+    assert fitness.metric == "imagenet16-120/valid/200"
+    assert (fitness.dataset, fitness.name) == (
+        "imagenet16-120",
+        "nasbench201 imagenet16-120 valid accuracy after 200 epochs, %",
+    )
+    np.savez(tmp_path / "twice.npz", **spelled, **{"cifar10/valid/200": arrays["cifar10/valid/200"]})
+    with pytest.raises(ValueError, match=r"cifar10-valid/x-valid/200 and cifar10/valid/200 are the same"):
+        load_table(tmp_path / "twice.npz")
+
+
+def test_a_table_that_shadows_the_shipped_one_is_named_in_the_message(made_up, tmp_path, monkeypatch):
+    (tmp_path / "nasbench201.npz").symlink_to(made_up)
+    monkeypatch.setenv("EDNAG_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=re.escape(f"the table {tmp_path / 'nasbench201.npz'} holds no accuracy on")):
+        BenchmarkFitness("nasbench201", "ImageNet16-120")

@@ -1,6 +1,5 @@
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from ednag.generation.comparison import Comparison, Outcome, holm, mean_regret, 
 from ednag.samplers import LocalSearch, RandomSearch, Sampler
 from ednag.spaces import NASBench201, TransNAS101Micro
 from ednag.spaces.base import gene_strings
+from tests.conftest import TABLES
 
 RUNS = 20
 
@@ -41,8 +41,8 @@ def test_mean_regret_counts_failures_as_the_worst_success() -> None:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory, shared: object) -> tuple[Comparison, Path, list[dict]]:
-    fitness = BenchmarkFitness(str(shared("benchmarks/nasbench201.npz")), "cifar100")  # type: ignore[operator]
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path, list[dict]]:
+    fitness = BenchmarkFitness(str(TABLES / "nasbench201.npz"), "cifar100")
     samplers: dict[str, Sampler] = {"local search": LocalSearch(), "random": RandomSearch()}
     comparison = Comparison(NASBench201(), fitness, samplers, range(RUNS), 60, [20, 60, 500], together=5)
     folder = tmp_path_factory.mktemp("comparison")
@@ -74,10 +74,10 @@ def test_rows_agree_with_plain_counting(compared: tuple[Comparison, Path, list[d
     assert "success@500" not in rows[0]  # beyond the budget
 
 
-def test_a_worse_twin_of_the_optimum_is_no_success(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_worse_twin_of_the_optimum_is_no_success(tmp_path: Path) -> None:
     """The best cell for room layout has an isomorphic one that the benchmark trained to a far worse loss."""
     space = TransNAS101Micro()
-    fitness = BenchmarkFitness(str(shared("benchmarks/transnas101_micro.npz")), "room_layout")
+    fitness = BenchmarkFitness(str(TABLES / "transnas101_micro.npz"), "room_layout")
     fitness.setup(space)
     genes = gene_strings(space.cardinalities)
     values = fitness(genes, torch.ones(len(genes), dtype=torch.bool))

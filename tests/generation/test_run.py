@@ -14,6 +14,7 @@ from ednag.generation.report import Report
 from ednag.generation.run import Generation
 from ednag.samplers import ParetoDiffusion, RandomSearch, RegularisedEvolution
 from ednag.spaces import NASBench201
+from tests.conftest import TABLES
 
 
 class Convolutions(Fitness):
@@ -134,10 +135,8 @@ def test_the_callback_generates_when_a_fit_has_ended(tmp_path: Path) -> None:
     assert Report.load(tmp_path).candidates
 
 
-def test_search_on_the_table_selects_by_validation_and_then_shows_test(
-    tmp_path: Path, nasbench201: dict, shared: object
-) -> None:
-    fitness = BenchmarkFitness(str(shared("benchmarks/nasbench201.npz")), "cifar10")  # type: ignore[operator]
+def test_search_on_the_table_selects_by_validation_and_then_shows_test(tmp_path: Path, nasbench201: dict) -> None:
+    fitness = BenchmarkFitness(str(TABLES / "nasbench201.npz"), "cifar10")
     made = generation(fitness=fitness, sampler=RegularisedEvolution(), evaluations=200, seeds=(0, 1, 2))
     best = made.report(made.run(tmp_path)).candidates[0]
     row = next(i for i, ops in enumerate(nasbench201["ops"].tolist()) if ops == best.genes)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from ednag.generation.report import Report
 from ednag.predictor.accuracy_regressor import AccuracyRegressor, MeasuredNetworks, load_regressor, read_measured
 from ednag.samplers.presets import CONFIGS
 from ednag.spaces import DARTS, MobileNetV3
+from tests.conftest import TABLES
 
 CONFIG = str(CONFIGS / "fit" / "ofa_accuracy.yaml")
 QUICK = [
@@ -31,19 +31,16 @@ SPACE = MobileNetV3()
 
 
 @pytest.fixture(scope="module")
-def run(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shared("benchmarks/ofa_mobilenetv3.npz")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "fit"
     assert main(["fit", "--config", CONFIG, *QUICK, "--run_dir", str(folder)]) == 0
     return folder
 
 
-def test_what_is_reported_is_what_the_checkpoint_reaches_on_the_held_out_fifth(
-    run: Path, shared: Callable[[str], Path]
-) -> None:
+def test_what_is_reported_is_what_the_checkpoint_reaches_on_the_held_out_fifth(run: Path) -> None:
     card = json.loads((run / "regressor.json").read_text())
     assert (card["training"], card["held_out"], card["space"]) == (1730, 432, {"name": "mobilenetv3", "width": 1.0})
-    genes, accuracy = read_measured(shared("benchmarks/ofa_mobilenetv3.npz"))
+    genes, accuracy = read_measured(TABLES / "ofa_mobilenetv3.npz")
     held = torch.randperm(len(genes), generator=torch.Generator().manual_seed(0))[:432]
     fitness = RegressorFitness(run / "regressor.ckpt")
     fitness.setup(SPACE)
@@ -122,7 +119,7 @@ def test_mistakes_in_a_fit_are_told(run: Path, tmp_path: Path, capsys: pytest.Ca
     for args, words in (
         (["--model.features", "70"], "has 100 features; set model.features, now 70"),
         (["--data.holdout", "1.5"], "holdout must be in (0, 1)"),
-        (["--data.table", str(run / "config.yaml")], "damaged or not a table of measured MobileNetV3"),
+        (["--data.table", str(run / "config.yaml")], "damaged or not a benchmark table"),
         (["--data", "Digits"], "needs measured architectures"),
     ):
         assert main([*base, *args, "--run_dir", str(tmp_path / str(len(words)))]) == 2

@@ -9,7 +9,7 @@ from ednag.generation.metrics import hypervolume
 from ednag.samplers import ParetoDiffusion, Problem, RandomSearch, Sampler
 from ednag.samplers.pareto_diffusion import normal_scores
 from ednag.testing import SPACE, SamplerChecks, closeness
-from tests.conftest import shared_file
+from tests.conftest import TABLES
 
 OPERATIONS = torch.tensor([0.0, 1.0, 4.0, 9.0, 2.0]).double()
 
@@ -107,8 +107,8 @@ def test_it_needs_a_cost() -> None:
 
 @pytest.mark.parametrize("device", ["raspi4", "titan_rtx_256"])
 def test_on_measured_latencies_it_dominates_random_search_of_twice_the_budget(device: str) -> None:
-    table = LatencyTable(shared_file("benchmarks/nasbench201_latency.npz"))
-    fitness = BenchmarkFitness(shared_file("benchmarks/nasbench201.npz"), "cifar10", 200)
+    table = LatencyTable(TABLES / "nasbench201_latency.npz")
+    fitness = BenchmarkFitness(TABLES / "nasbench201.npz", "cifar10", 200)
     fitness.setup(SPACE)
 
     class Latency:

@@ -12,6 +12,7 @@ from ednag.costs.counting import count_costs
 from ednag.spaces.inverted_residual import InvertedResidual, Layer, round_channels
 from ednag.spaces.mobilenetv3 import DEPTHS, MobileNetV3
 from ednag.testing import SpaceChecks
+from tests.conftest import TABLES
 
 SPACE = MobileNetV3()
 TEXT = "ks=35,357,3333,77,5757 e=36,346,6666,33,4646 d=2,3,4,2,4"
@@ -46,8 +47,8 @@ class TestMobileNetV3(SpaceChecks):
 
 
 @pytest.fixture(scope="module")
-def measured(shared) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-    with np.load(shared("benchmarks/ofa_mobilenetv3.npz"), allow_pickle=False) as table:
+def measured() -> dict[str, np.ndarray]:
+    with np.load(TABLES / "ofa_mobilenetv3.npz", allow_pickle=False) as table:
         return {name.removeprefix("dynas_"): table[name] for name in table.files if name.startswith("dynas_")}
 
 

@@ -11,6 +11,7 @@ from ednag.spaces.classes import labelled_graphs
 from ednag.spaces.nasbench101 import EDGES, MAX_EDGES, OPERATIONS, NASBench101, cell_genes, graph_hash, prune
 from ednag.spaces.nasbench101_network import Cell, vertex_channels
 from ednag.testing import SpaceChecks
+from tests.conftest import TABLES
 
 SPACE = NASBench101()
 CELLS_IN_ALL = 423_624  # as published
@@ -39,8 +40,8 @@ class TestNASBench101(SpaceChecks):
 
 
 @pytest.fixture(scope="module")
-def sample(shared) -> dict[str, np.ndarray]:
-    with np.load(shared("benchmarks/nasbench101_sample.npz"), allow_pickle=False) as table:
+def sample() -> dict[str, np.ndarray]:
+    with np.load(TABLES / "nasbench101_sample.npz", allow_pickle=False) as table:
         return {name: table[name] for name in ("adjacency", "ops", "n_vertices", "module_hash", "params")}
 
 

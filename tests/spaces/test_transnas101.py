@@ -15,6 +15,7 @@ from ednag.costs.counting import count_costs
 from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro, isomorphism_classes
 from ednag.spaces.transnas101_networks import BasicBlock, Cell, FactorizedReduction
 from ednag.testing import SpaceChecks
+from tests.conftest import TABLES
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 MICRO, MACRO = TransNAS101Micro(), TransNAS101Macro()
@@ -164,8 +165,8 @@ def test_random_cells_are_uniform_over_classes() -> None:
     assert torch.equal(MICRO.random(Noise([1]), 20_000)[0], genes[1])
 
 
-def test_micro_table_lists_every_cell_in_the_order_of_codes(shared) -> None:  # type: ignore[no-untyped-def]
-    with np.load(shared("benchmarks/transnas101_micro.npz")) as table:
+def test_micro_table_lists_every_cell_in_the_order_of_codes() -> None:
+    with np.load(TABLES / "transnas101_micro.npz") as table:
         genes = torch.from_numpy(table["genes"]).long()
     assert MICRO.code(genes).tolist() == list(range(4096))
 
@@ -203,8 +204,8 @@ def test_valid_skeletons_are_those_of_a_plain_count() -> None:
     assert set(found) == expected
 
 
-def test_validity_agrees_with_the_table(shared) -> None:  # type: ignore[no-untyped-def]
-    with np.load(shared("benchmarks/transnas101_macro.npz")) as table:
+def test_validity_agrees_with_the_table() -> None:
+    with np.load(TABLES / "transnas101_macro.npz") as table:
         listed = {tuple(row) for row in table["genes"].tolist()}
     genes = all_macro_genes()
     in_table = torch.tensor([tuple(row) in listed for row in MACRO.modules(genes).tolist()])

@@ -6,8 +6,6 @@ A table of another space is one more loader in :data:`LOADERS`: a function from 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,28 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ednag.benchmarks.arrays import Arrays
-from ednag.benchmarks.locate import locate
+from ednag.benchmarks.arrays import Arrays, open_table
+from ednag.benchmarks.layouts import recognise
+from ednag.benchmarks.spelling import MEASURES, TASKS, dataset_name, rename_columns
+from ednag.core.inputs import InputFile
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import gene_strings
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 from ednag.spaces.transnas101 import OPERATIONS as MICRO_OPERATIONS
 from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro
-
-TASKS = {
-    "class_object": "top1",
-    "class_scene": "top1",
-    "jigsaw": "top1",
-    "segmentsemantic": "mIoU",
-    "room_layout": "neg_loss",
-    "normal": "ssim",
-    "autoencoder": "ssim",
-}
-"""Tasks of TransNAS-Bench-101, and the measure of each as the benchmark names it; all are higher is better."""
-
-
-MEASURES = {"top1": "top-1 accuracy, %", "mIoU": "mIoU, %", "neg_loss": "negative loss", "ssim": "SSIM"}
-"""What those measures are."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +42,7 @@ class BenchmarkTable:
             converted by the loader where needed.
         row: official index of each code, int64 ``(P,)``; -1 where the benchmark has no such architecture.
         measures: what is measured on a data set, with its unit, where it is not ``accuracy, %``.
+        file: where it was read from; ``None`` for a table that was made in memory.
     """
 
     space: str
@@ -64,6 +50,7 @@ class BenchmarkTable:
     metrics: dict[str, Tensor]
     row: Tensor
     measures: Mapping[str, str] = field(default_factory=dict)
+    file: InputFile | None = None
 
     @property
     def genes(self) -> Tensor:
@@ -84,26 +71,28 @@ class BenchmarkTable:
         """Name the accuracy (or other measure) of a data set.
 
         Args:
-            dataset: data set, or task.
+            dataset: data set, or task, in this project's spelling or the benchmark's.
             split: ``valid``, ``test`` or ``train``.
             epochs: how long the benchmark trained; ``None`` for the longest, or the best epoch where that is kept.
 
         Raises:
             ValueError: if the table lacks the data set, the split or the number of epochs, listing what it has.
         """
+        dataset = dataset_name(dataset)
         lengths = [name.rsplit("/", 1)[1] for name in self.metrics if name.startswith(f"{dataset}/{split}/")]
         if epochs is None and lengths:
             return f"{dataset}/{split}/{max(lengths, key=lambda n: (n == 'best', int(n) if n.isdecimal() else 0))}"
         if str(epochs) in lengths:
             return f"{dataset}/{split}/{epochs}"
+        place = f"the table {self.file.path}" if self.file else "the table"
         known: dict[str, list[str]] = {}
         for metric in sorted(self.metrics):
             known.setdefault(metric.split("/")[0], []).append(metric.split("/", 1)[1])
         if dataset in known and not any("/" in rest for rest in known[dataset]):
-            problem = f"the table holds no accuracy on {dataset}, only {' and '.join(known[dataset])}"
+            problem = f"{place} holds no accuracy on {dataset}, only {' and '.join(known[dataset])}"
         else:
             after = f" after {epochs} epochs" if epochs is not None else ""
-            problem = f"the table has no {split} accuracy on {dataset!r}{after}"
+            problem = f"{place} has no {split} accuracy on {dataset!r}{after}"
         accuracies = {key: [rest for rest in rests if "/" in rest] for key, rests in known.items()}
         listed = "; ".join(f"{key}: {', '.join(rests)}" for key, rests in accuracies.items() if rests)
         raise ValueError(
@@ -142,23 +131,12 @@ def load_table(table: str | Path) -> BenchmarkTable:
         FileNotFoundError: if it is absent.
         ValueError: if the file is damaged, or its arrays are in no layout that is known here.
     """
-    path = locate(table)
+    file, arrays = open_table(table)
+    layout = recognise(file.path, arrays, LOADERS)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error)[:100]  # some reasons quote half the file
-        raise ValueError(f"{path} is damaged or not a benchmark table (.npz): {reason}") from None
-    for layout, (needed, load) in LOADERS.items():
-        if needed <= arrays.keys():
-            try:
-                return load(arrays)
-            except ValueError as error:
-                raise ValueError(f"{path} is not a complete table of {layout}: {error}") from None
-    layouts = "; ".join(f"{layout}: {', '.join(sorted(needed))}" for layout, (needed, _) in LOADERS.items())
-    raise ValueError(
-        f"{path} holds {', '.join(sorted(arrays)[:6]) or 'nothing'}: the layout of no table known here ({layouts})"
-    )
+        return replace(LOADERS[layout](rename_columns(arrays)), file=file)
+    except ValueError as error:
+        raise ValueError(f"{file.path} is not a complete table of {layout}: {error}") from None
 
 
 def _load_nasbench201(arrays: Arrays) -> BenchmarkTable:
@@ -265,9 +243,9 @@ def dense_table(
     return BenchmarkTable(space, tuple(cardinalities), metrics, torch.from_numpy(row))
 
 
-LOADERS: dict[str, tuple[frozenset[str], Callable[[Arrays], BenchmarkTable]]] = {
-    "nasbench201": (frozenset({"ops", "op_names", "unique_id"}), _load_nasbench201),
-    "transnas101_micro": (frozenset({"genes", "op_names"}), _load_transnas_micro),
-    "transnas101_macro": (frozenset({"genes"}), _load_transnas_macro),
+LOADERS: dict[str, Callable[[Arrays], BenchmarkTable]] = {
+    "nasbench201": _load_nasbench201,
+    "transnas101_micro": _load_transnas_micro,
+    "transnas101_macro": _load_transnas_macro,
 }
-"""For each layout: the arrays by which it is recognised, and its loader; the first that fits is taken."""
+"""The loader of each layout that covers a whole space."""

@@ -1,13 +1,12 @@
 """What data is known, where it comes from, and whether it is on this machine. Nothing here downloads anything.
 
 Files are looked for in this order: the path that the user gave; the folder named by the environment variable
-``EDNAG_DATA``; ``data/downloads`` below the current folder; ``benchmarks`` and ``images`` below the folder named by
-``EDNAG_SHARED`` (by default ``../shared``).
+``EDNAG_DATA``; ``data/downloads`` below the current folder, where imported official releases are; the tables that ship
+with the package.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -15,9 +14,17 @@ from pathlib import Path
 from typing import Literal
 
 from ednag.benchmarks.catalogue import CATALOGUE, DataSource
+from ednag.core.inputs import sha256
+from ednag.core.shipped import shipped
 
 DOWNLOADS = Path("data/downloads")
 """Where imported tables are put by default, below the current folder; git ignores it."""
+
+SHIPPED = shipped("data/benchmarks")
+"""The tables that come with the package; its README says what they are."""
+
+DIGESTS = "SHA256SUMS"
+"""File in :data:`SHIPPED` with the digest of each table, as ``sha256sum`` writes it."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,8 @@ def entry(name: str) -> DataSource:
 
 def search_folders() -> list[Path]:
     """List the folders that are searched, in order; see the module's description."""
-    shared = Path(os.environ.get("EDNAG_SHARED") or "../shared")
     named = os.environ.get("EDNAG_DATA")
-    return [*([Path(named)] if named else []), DOWNLOADS, shared / "benchmarks", shared / "images"]
+    return [*([Path(named)] if named else []), DOWNLOADS, SHIPPED]
 
 
 def presence(name: str) -> Presence:
@@ -86,12 +92,12 @@ def locate(table: str | Path) -> Path:
     path = Path(table).expanduser()
     if path.is_file():
         return path
-    if isinstance(table, Path) or path.suffix or len(path.parts) > 1:
+    if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"no benchmark table at {path}; `ednag data list` shows what is known and present")
-    source = entry(table)
+    source = entry(str(table))
     if source.kind != "benchmark":
         raise ValueError(f"{table} is {source.kind}, not a benchmark table")
-    found = presence(table)
+    found = presence(source.name)
     if found.state == "present" and found.path is not None and found.path.is_file():
         return found.path
     if found.state == "to import":
@@ -102,10 +108,24 @@ def locate(table: str | Path) -> Path:
     )
 
 
-def sha256(path: Path) -> str:
-    """Hash a file; hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def check_shipped(path: Path, digest: str) -> None:
+    """Make sure that a shipped table is as it was shipped.
+
+    Args:
+        path: of a file in :data:`SHIPPED`.
+        digest: its SHA-256.
+
+    Raises:
+        ValueError: if the list of digests has another one for it, or none.
+    """
+    lines = (SHIPPED / DIGESTS).read_text(encoding="utf-8").splitlines()
+    expected = {name.lstrip("*"): digest for digest, name in (line.split() for line in lines)}
+    if expected.get(path.name) != digest:
+        raise ValueError(
+            f"{path} is not the table that ships with EDNAG: its SHA-256 is {digest[:12]}..., "
+            f"{DIGESTS} has {expected.get(path.name, 'none')[:12]}...; install EDNAG again, "
+            "and keep tables of your own in data/downloads or EDNAG_DATA"
+        )
 
 
 def list_data(name: str | None = None) -> str:

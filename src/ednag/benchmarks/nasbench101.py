@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ednag.benchmarks.arrays import Arrays
-from ednag.benchmarks.locate import locate
+from ednag.benchmarks.arrays import Arrays, open_table
+from ednag.benchmarks.layouts import recognise
+from ednag.benchmarks.spelling import rename_columns
+from ednag.core.inputs import InputFile
 from ednag.spaces.nasbench101 import OPERATIONS, VERTICES, graph_hash
 
-_NEEDED = ("adjacency", "ops", "op_names", "n_vertices", "module_hash", "params")
 
-
-def load_nasbench101(table: str | Path) -> tuple[Tensor, dict[str, Tensor]]:
+def load_nasbench101(table: str | Path) -> tuple[InputFile, Tensor, dict[str, Tensor]]:
     """Read a table of NAS-Bench-101 cells: the whole benchmark or a part.
 
     Args:
         table: path of an ``.npz`` file as :func:`import_nasbench101` writes it, or a name of the catalogue.
 
     Returns:
-        identities of the cells, int64 ``(rows,)``, ascending; and float64 ``(rows,)`` by name: ``cifar10/valid/108``
+        the file; identities of the cells, int64 ``(rows,)``, ascending; and float64 ``(rows,)`` by name: ``cifar10/valid/108``
         and the like in percent, ``params``, ``train_seconds``.
 
     Raises:
         FileNotFoundError: if it is absent.
         ValueError: if it is damaged or not such a table.
     """
-    path = locate(table)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or not a benchmark table (.npz): {str(error)[:100]}") from None
-    missing = [name for name in _NEEDED if name not in arrays]
-    if missing:
-        raise ValueError(f"{path} is not a table of nasbench101: it lacks {', '.join(missing)}")
+    file, arrays = open_table(table)
+    path = file.path
+    recognise(path, arrays, ["nasbench101"])
+    arrays = rename_columns(arrays)
     rows = len(arrays["module_hash"])
     metrics = {name: values for name, values in arrays.items() if "/" in name or name in ("params", "train_seconds")}
     wrong = [name for name, values in metrics.items() if values.shape != (rows,)]
@@ -53,7 +46,7 @@ def load_nasbench101(table: str | Path) -> tuple[Tensor, dict[str, Tensor]]:
     if (np.diff(keys[order]) == 0).any():
         raise ValueError(f"{path} lists a cell twice")
     ordered = {name: torch.from_numpy(values[order].astype(np.float64)) for name, values in metrics.items()}
-    return torch.from_numpy(keys[order]), ordered
+    return file, torch.from_numpy(keys[order]), ordered
 
 
 def _row_hash(arrays: Arrays, row: int) -> str:

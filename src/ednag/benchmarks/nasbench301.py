@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ednag.benchmarks.arrays import read_arrays
-from ednag.benchmarks.locate import locate
+from ednag.benchmarks.arrays import open_table
+from ednag.benchmarks.layouts import recognise
+from ednag.core.inputs import InputFile
 from ednag.spaces.darts import NODES, PAIRS
 
 FEATURES = 56
@@ -76,19 +77,20 @@ def _scaled(value: float, low: float, high: float) -> float:
     return (value - low) / (high - low)
 
 
-def load_models(models: str | Path) -> tuple[str, list[Any]]:
+def load_models(models: str | Path) -> tuple[InputFile, str, list[Any]]:
     """Read an imported ensemble.
 
     Returns:
-        ``xgb`` or ``lgb``, and objects whose ``predict`` maps ``(n, 56)`` arrays to ``(n,)`` percentages.
+        the file; ``xgb`` or ``lgb``; and objects whose ``predict`` maps ``(n, 56)`` arrays to ``(n,)`` percentages.
 
     Raises:
         FileNotFoundError: if it is absent.
         ValueError: if it is damaged or of another layout.
         ImportError: if the package is not installed.
     """
-    path = locate(models)
-    arrays = read_arrays(path)
+    file, arrays = open_table(models)
+    path = file.path
+    recognise(path, arrays, ["nasbench301"])
     kind, raw = str(arrays.get("kind", "")), [arrays[name] for name in sorted(arrays) if name.startswith("model/")]
     if kind not in READERS or not raw:
         raise ValueError(f"{path} holds no models of NAS-Bench-301; `ednag data import nasbench301` makes such a file")
@@ -98,7 +100,7 @@ def load_models(models: str | Path) -> tuple[str, list[Any]]:
         raise
     except Exception as error:  # the packages raise their own kinds
         raise ValueError(f"{path} is damaged: a model can't be read ({str(error)[:200]})") from None
-    return kind, found
+    return file, kind, found
 
 
 class XGBoostModel:

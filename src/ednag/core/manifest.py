@@ -13,13 +13,19 @@ from typing import Any
 
 import torch
 
+from ednag.core.inputs import input_files
+
 PACKAGES = ("ednag", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 def manifest(
-    seeds: Sequence[int], device: torch.device, counts: Mapping[str, float], seconds: Mapping[str, float]
+    seeds: Sequence[int],
+    device: torch.device,
+    counts: Mapping[str, float],
+    seconds: Mapping[str, float],
+    parts: Sequence[object] = (),
 ) -> dict[str, Any]:
-    """Describe a run: seeds, versions, git revision, device, counts and seconds."""
+    """Describe a run: seeds, versions, git revision, device, counts, seconds and the files that its parts have read."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -30,6 +36,7 @@ def manifest(
         "threads": torch.get_num_threads(),
         "counts": dict(counts),
         "seconds": dict(seconds),
+        "inputs": input_files(*parts),
     }
 
 

@@ -11,7 +11,7 @@ def shipped(folder: str) -> Path:
     """Find a folder that ships with the package.
 
     Args:
-        folder: ``configs``, ``predictors`` or ``data``.
+        folder: ``configs``, ``predictors`` or ``data/benchmarks``.
 
     Returns:
         the folder inside the installed package, or else at the top of the checkout.

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ednag.benchmarks.locate import locate
+from ednag.benchmarks.arrays import Arrays, open_table
+from ednag.benchmarks.layouts import recognise
+from ednag.core.inputs import InputFile
 from ednag.spaces import MobileNetV3, SearchSpace
 from ednag.spaces.mobilenetv3_network import RESOLUTIONS
 from ednag.spaces.nasbench201 import OPERATIONS, NASBench201
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class _Devices:
@@ -25,6 +21,7 @@ class _Devices:
 
     space: str
     devices: tuple[str, ...]
+    file: InputFile
 
     def column(self, device: str) -> int:
         """Place of a device among ``devices``.
@@ -52,8 +49,8 @@ class LatencyTable(_Devices):
     Args:
         path: an ``.npz`` with ``latency_ms`` (15625, devices) and ``devices``, rows in the benchmark's official order;
             or a name of the catalogue.
-        cells: an ``.npz`` with the cells of those rows, ``ops`` (15625, 6) and ``op_names``; where it is ``None``,
-            they are looked for in ``path`` and then in ``nasbench201.npz`` beside it.
+        cells: an ``.npz`` with the cells of those rows, ``ops`` (15625, 6) and ``op_names``; if omitted,
+            they are looked for in ``path``, then in ``nasbench201.npz`` beside it, then by the catalogue's order.
 
     Raises:
         FileNotFoundError: if a file is absent.
@@ -63,16 +60,16 @@ class LatencyTable(_Devices):
     space = NASBench201.name
 
     def __init__(self, path: str | Path, cells: str | Path | None = None) -> None:
-        path = _find(path)
-        content = _load(path)
-        if not {"latency_ms", "devices"} <= content.keys():
-            raise ValueError(f"{path} has no latency_ms and devices; expected the layout of nasbench201_latency.npz")
+        self.file, content = open_table(path)
+        path = self.file.path
+        recognise(path, content, ["nasbench201_latency"])
         if cells is None and "ops" not in content:
-            cells = path.parent / "nasbench201.npz"
-        rows = content if cells is None else _load(Path(cells))
+            beside = path.parent / "nasbench201.npz"
+            cells = beside if beside.exists() else "nasbench201"
+        self.cells, rows = (self.file, content) if cells is None else open_table(cells)
         values = torch.from_numpy(content["latency_ms"]).double()
         self.devices: tuple[str, ...] = tuple(str(name) for name in content["devices"])
-        codes = _cell_codes(rows, cells or path)
+        codes = _cell_codes(rows, self.cells.path)
         if values.shape != (len(codes), len(self.devices)):
             raise ValueError(
                 f"{path}: latency_ms must be {(len(codes), len(self.devices))} (cells, devices), "
@@ -123,8 +120,8 @@ class LatencyModel(_Devices):
     space = MobileNetV3.name
 
     def __init__(self, path: str | Path, resolution: int = 224, seed: int = 0) -> None:
-        path = _find(path)
-        genes, sides, latency, self.devices = _measured(_load(path), path)
+        self.file, content = open_table(path)
+        genes, sides, latency, self.devices = _measured(content, self.file.path)
         held = len(genes) // 5
         order = torch.randperm(len(genes), generator=torch.Generator().manual_seed(seed))
         inputs = _cost_features(genes, sides)
@@ -182,7 +179,9 @@ def load_latencies(path: str | Path) -> LatencyTable | LatencyModel:
         FileNotFoundError: if it is absent.
         ValueError: if it is no such table.
     """
-    return LatencyModel(path) if "help_latency_ms" in _load(_find(path)) else LatencyTable(path)
+    file, content = open_table(path)
+    layout = recognise(file.path, content, ["nasbench201_latency", "ofa_mobilenetv3"])
+    return LatencyModel(path) if layout == "ofa_mobilenetv3" else LatencyTable(path)
 
 
 def _fit(inputs: Tensor, latency: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,23 +212,6 @@ def _measured(content: Arrays, path: Path) -> tuple[Tensor, Tensor, Tensor, tupl
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a table of MobileNetV3 latencies (ofa_mobilenetv3.npz): {error}") from None
     return genes, sides, latency, devices
-
-
-def _find(path: str | Path) -> Path:
-    """Path of a file, or of what the catalogue calls so."""
-    name = str(path)
-    return Path(path) if Path(path).suffix or len(Path(path).parts) > 1 else locate(name)
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``.npz`` without running anything it contains."""
-    if not path.exists():
-        raise FileNotFoundError(f"no table at {path}; `ednag data` lists the known tables and where they come from")
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            return dict(table)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or not an .npz table ({error})") from None
 
 
 def _cell_codes(rows: Arrays, path: str | Path) -> Tensor:

@@ -100,7 +100,8 @@ class GenerationCallback(pl.Callback):
         write_csv(folder / "history.csv", generation.history)
         generation_figure(archive, generation.history, generation.fitness.name, folder / "generation.png")
         seconds = {"generation": generation.seconds, "this_session": took}
-        write_json(folder / "manifest.json", manifest(list(generation.seeds), device, report.counts, seconds))
+        made = manifest(list(generation.seeds), device, report.counts, seconds, [generation])
+        write_json(folder / "manifest.json", made)
         space, best = generation.space, torch.tensor(report.candidates[0].genes)
         if any(space.edges(best).values()):
             draw_architecture(space, best, folder, "best")
@@ -204,7 +205,8 @@ class ComparisonCallback(pl.Callback):
             comparison.save(folder, outcomes)
             counts = {"samplers": samplers, "runs": runs, "evaluations": comparison.evaluations}
             seconds = {"this_session": time.perf_counter() - begun}
-            write_json(folder / "manifest.json", manifest(list(comparison.seeds), device, counts, seconds))
+            made = manifest(list(comparison.seeds), device, counts, seconds, [comparison])
+            write_json(folder / "manifest.json", made)
 
 
 def heed_sigterm(trainer: pl.Trainer) -> None:

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ednag.benchmarks.arrays import read_arrays
-from ednag.benchmarks.locate import locate
+from ednag.benchmarks.arrays import open_table
+from ednag.benchmarks.layouts import recognise
 from ednag.benchmarks.nasbench301 import encode, load_models
 from ednag.fitness.base import Fitness
 from ednag.fitness.tabular import PartialTableFitness
@@ -40,7 +40,7 @@ class NASBench301Fitness(Fitness):
     def __init__(self, models: str | Path = "nasbench301", noise: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.noise, self.seed = noise, seed
-        self.kind, self._models = load_models(models)
+        self.file, self.kind, self._models = load_models(models)
         self.name = f"nasbench301 surrogate ({self.kind}) valid accuracy{' with noise' if noise else ''}, %"
 
     def setup(
@@ -90,11 +90,13 @@ class NASBench301TableFitness(PartialTableFitness):
     """
 
     def __init__(self, table: str | Path = "zc_nasbench301", dataset: str = "cifar10") -> None:
-        path = locate(table)
-        arrays = read_arrays(path)
+        file, arrays = open_table(table)
+        recognise(file.path, arrays, ["zc_nasbench301"])
         names = [name for name in arrays if name.endswith("/valid/final")]
-        if "genotypes" not in arrays or arrays["genotypes"].shape[1:] != (len(DARTS.cardinalities),) or not names:
-            raise ValueError(f"{path} is not a table of DARTS genotypes; `ednag data import zc_nasbench301` makes one")
+        if arrays["genotypes"].shape[1:] != (len(DARTS.cardinalities),) or not names:
+            raise ValueError(
+                f"{file.path} is not a table of DARTS genotypes; `ednag data import zc_nasbench301` makes one"
+            )
         if f"{dataset}/valid/final" not in names:
             known = ", ".join(name.split("/")[0] for name in names)
             raise ValueError(f"the table has no validation accuracy on {dataset!r}; it has {known}")
@@ -103,6 +105,7 @@ class NASBench301TableFitness(PartialTableFitness):
         metrics = {name: _class_means(values, place, len(keys)) for name, values in arrays.items() if "/" in name}
         self.dataset = dataset
         super().__init__(keys, metrics, f"{dataset}/valid/final")
+        self.file = file
         self.name = f"nasbench301 {dataset} valid accuracy, %"
 
     def setup(

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from ednag.benchmarks.locate import sha256
+from ednag.core.inputs import sha256
 from ednag.fitness.base import Fitness
 from ednag.predictor.accuracy_regressor import MEASURE, describe_space, load_regressor
 from ednag.spaces import SearchSpace

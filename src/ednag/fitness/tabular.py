@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ednag.benchmarks.dense import load_table
 from ednag.benchmarks.nasbench101 import load_nasbench101
+from ednag.benchmarks.spelling import dataset_name
 from ednag.fitness.base import Fitness
 from ednag.spaces.base import SearchSpace
 from ednag.spaces.nasbench101 import NASBench101
@@ -48,7 +49,7 @@ class BenchmarkFitness(Fitness):
         if oracle not in ("valid", "test", "train"):
             raise ValueError(f"oracle must be 'valid', 'test' or 'train', got {oracle!r}")
         self.table = load_table(table)
-        self.dataset = dataset
+        self.dataset = dataset_name(dataset)
         self.metric = self.table.results(dataset, oracle, epochs)
         self.name = self._title(oracle)
         self._seen: Tensor | None = None
@@ -246,12 +247,13 @@ class NASBench101Fitness(PartialTableFitness):
     ) -> None:
         if oracle not in ("valid", "test"):
             raise ValueError(f"oracle must be 'valid' or 'test', got {oracle!r}")
-        keys, metrics = load_nasbench101(table)
+        file, keys, metrics = load_nasbench101(table)
         metric = f"cifar10/{oracle}/{epochs}"
         if metric not in metrics:
             have = ", ".join(name for name in metrics if name.count("/") == 2)
             raise ValueError(f"the table has no {oracle} accuracy after {epochs} epochs; it has {have}")
         super().__init__(keys, metrics, metric)
+        self.file = file
         marked = "valid" if oracle == "valid" else "test (oracle)"
         self.name = f"nasbench101 cifar10 {marked} accuracy after {epochs} epochs, %"
         self.known_cells = len(keys)

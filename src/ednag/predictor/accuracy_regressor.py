@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.regression import KendallRankCorrCoef, MeanAbsoluteError, SpearmanCorrCoef
 
-from ednag.benchmarks.locate import locate
+from ednag.benchmarks.arrays import open_table
+from ednag.benchmarks.layouts import recognise
 from ednag.core.storage import load_state, write_json
 from ednag.spaces import MobileNetV3, SearchSpace
 
@@ -69,7 +67,7 @@ class MeasuredNetworks(pl.LightningDataModule):
             FileNotFoundError: if the table is absent.
             ValueError: if it is damaged or not of this layout.
         """
-        genes, accuracy = read_measured(locate(self.table))
+        genes, accuracy = read_measured(self.table)
         order = torch.randperm(len(genes), generator=torch.Generator().manual_seed(self.seed))
         held = round(self.holdout * len(genes))
         inputs = self.space.features(genes)
@@ -88,30 +86,32 @@ class MeasuredNetworks(pl.LightningDataModule):
     test_dataloader = val_dataloader
 
 
-def read_measured(path: Path) -> tuple[Tensor, Tensor]:
+def read_measured(table: str | Path) -> tuple[Tensor, Tensor]:
     """Read measured sub-networks of once-for-all MobileNetV3.
 
     Args:
-        path: an ``.npz`` with ``dynas_ks`` and ``dynas_e`` (rows, 20), ``dynas_d`` (rows, 5), ``dynas_top1`` (rows,).
+        table: a name of the catalogue, or the path of an ``.npz`` with ``dynas_ks`` and ``dynas_e`` (rows, 20), ``dynas_d`` (rows, 5), ``dynas_top1`` (rows,).
 
     Returns:
         genes, int64 ``(rows, 45)``, and top-1 accuracy in percent, float32 ``(rows,)``.
 
     Raises:
+        FileNotFoundError: if it is absent.
         ValueError: if it is damaged or not of this layout.
     """
+    file, arrays = open_table(table)
+    recognise(file.path, arrays, ["ofa_mobilenetv3"])
     try:
-        with np.load(path, allow_pickle=False) as file:
-            ks, e, d, accuracy = (file[f"dynas_{name}"] for name in ("ks", "e", "d", "top1"))
+        ks, e, d, accuracy = (arrays[f"dynas_{name}"] for name in ("ks", "e", "d", "top1"))
         space = MobileNetV3()
         rows = zip(ks.tolist(), e.tolist(), d.tolist(), strict=True)
         genes = torch.stack([space.from_settings(*row) for row in rows])
         target = torch.from_numpy(accuracy).float()
         if target.shape != genes.shape[:1] or not target.isfinite().all():
             raise ValueError(f"dynas_top1 must be {len(genes)} numbers")
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is damaged or not a table of measured MobileNetV3 sub-networks (ofa_mobilenetv3.npz): {error}"
+            f"{file.path} is not a table of measured MobileNetV3 sub-networks (ofa_mobilenetv3.npz): {error}"
         ) from None
     return genes, target
 

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from ednag.benchmarks.locate import sha256
+from ednag.core.inputs import sha256
 from ednag.spaces.mobilenetv3_network import MobileNetV3Network
 from ednag.spaces.supernet import Supernet
 

@@ -129,7 +129,7 @@ def test_accuracies_are_the_means_over_seeds_after_the_last_epoch(folder):
     assert arrays["cifar100/params"].dtype == np.int32
 
 
-def test_the_layout_is_that_of_the_shared_table(folder, nasbench201):
+def test_the_layout_is_that_of_the_shipped_table(folder, nasbench201):
     arrays = read_nats_topology(folder)
     assert set(arrays) >= set(nasbench201)
     for name, column in nasbench201.items():

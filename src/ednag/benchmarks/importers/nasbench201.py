@@ -13,20 +13,10 @@ from numpy.typing import NDArray
 
 from ednag.benchmarks.arrays import Arrays
 from ednag.benchmarks.importers.unpickling import read_pickle
+from ednag.benchmarks.spelling import NATS
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
 
 log = logging.getLogger(__name__)
-
-
-_ACCURACIES = {
-    "cifar10/valid": ("cifar10-valid", "x-valid"),
-    "cifar10/test": ("cifar10", "ori-test"),
-    "cifar100/valid": ("cifar100", "x-valid"),
-    "cifar100/test": ("cifar100", "x-test"),
-    "imagenet16-120/valid": ("ImageNet16-120", "x-valid"),
-    "imagenet16-120/test": ("ImageNet16-120", "x-test"),
-}
-"""Where each accuracy of the table is in the official files: ``(data set trained on, set evaluated on)``."""
 
 
 _COSTS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16-120": "ImageNet16-120"}
@@ -112,7 +102,7 @@ def _read_architecture(path: Path, index: int, name: str) -> dict[str, float]:
                 raise ValueError(
                     f"it is architecture {record['arch_index']} ({record['arch_str']}), the list says {index} ({name})"
                 )
-            for key, (dataset, split) in _ACCURACIES.items():
+            for key, (dataset, split) in NATS.items():
                 if trials := _trials(record, dataset):
                     out[f"{key}/{epochs}"] = _mean_accuracy(trials, split, epochs)
         for key, dataset in _COSTS.items():

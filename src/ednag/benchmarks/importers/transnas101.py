@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ednag.benchmarks.arrays import Arrays
-from ednag.benchmarks.dense import TASKS
+from ednag.benchmarks.spelling import TASKS
 from ednag.spaces.transnas101 import OPERATIONS, TransNAS101Macro, TransNAS101Micro
 
 SPLITS = ("train", "valid", "test")
