@@ -6,7 +6,7 @@ import torch
 
 from ednag.core.inputs import InputFile, input_files, sha256
 from ednag.core.manifest import manifest
-from ednag.costs.model import CostModel
+from ednag.costs.model import CostModel, Limits
 from ednag.fitness import BenchmarkFitness, ConstrainedFitness, NASBench101Fitness
 from tests.conftest import TABLES
 
@@ -18,7 +18,7 @@ def test_files_are_found_however_deeply_they_are_held() -> None:
     found = input_files({"parts": [fitness, (costs,)]}, fitness, 3, None)
     assert set(found) == files
     assert found == {path: sha256(Path(path)) for path in sorted(files)}
-    assert list(input_files(ConstrainedFitness(NASBench101Fitness()))) == [str(TABLES / "nasbench101_sample.npz")]
+    assert list(input_files(ConstrainedFitness(NASBench101Fitness(), Limits(max_params=1e6)))) == [str(TABLES / "nasbench101_sample.npz")]
     assert input_files(torch.zeros(3), Path("x"), [object()]) == {}
 
 
