@@ -18,7 +18,9 @@ def test_files_are_found_however_deeply_they_are_held() -> None:
     found = input_files({"parts": [fitness, (costs,)]}, fitness, 3, None)
     assert set(found) == files
     assert found == {path: sha256(Path(path)) for path in sorted(files)}
-    assert list(input_files(ConstrainedFitness(NASBench101Fitness(), Limits(max_params=1e6)))) == [str(TABLES / "nasbench101_sample.npz")]
+    assert list(input_files(ConstrainedFitness(NASBench101Fitness(), Limits(max_params=1e6)))) == [
+        str(TABLES / "nasbench101_sample.npz")
+    ]
     assert input_files(torch.zeros(3), Path("x"), [object()]) == {}
 
 
