@@ -36,11 +36,11 @@ class BenchmarkTable:
     Attributes:
         space: name of the search space.
         cardinalities: number of choices of each gene.
-        metrics: float64 ``(P,)`` by name, NaN where unknown. Names are ``dataset/split/epochs`` for accuracies in
-            percent (``cifar10/valid/200``; ``best`` in place of the epochs means the best epoch) and ``dataset/cost``
+        metrics: float64 ``(P,)`` by name, NaN if unknown. Names are ``dataset/split/epochs`` for accuracies in
+            percent (``cifar10/valid/200``; ``best`` instead of the epochs means the best epoch) and ``dataset/cost``
             for costs (``cifar10/params``). Accuracies and whatever else a split measures are higher-is-better,
             converted by the loader where needed.
-        row: official index of each code, int64 ``(P,)``; -1 where the benchmark has no such architecture.
+        row: official index of each code, int64 ``(P,)``; -1 if the benchmark has no such architecture.
         measures: what is measured on a data set, with its unit, where it is not ``accuracy, %``.
         file: where it was read from; ``None`` for a table that was made in memory.
     """
@@ -73,7 +73,7 @@ class BenchmarkTable:
         Args:
             dataset: data set, or task, in this project's spelling or the benchmark's.
             split: ``valid``, ``test`` or ``train``.
-            epochs: how long the benchmark trained; ``None`` for the longest, or the best epoch where that is kept.
+            epochs: how long the benchmark trained; ``None`` for the longest, or the best epoch if that is kept.
 
         Raises:
             ValueError: if the table lacks the data set, the split or the number of epochs, listing what it has.
@@ -165,7 +165,7 @@ def _load_transnas_micro(arrays: Arrays) -> BenchmarkTable:
 
 
 def _load_transnas_macro(arrays: Arrays) -> BenchmarkTable:
-    """Read TransNAS-Bench-101's skeletons: ``genes`` (3256, 6) gives the types of modules 1..4, 0 where absent."""
+    """Read TransNAS-Bench-101's skeletons: ``genes`` (3256, 6) gives the types of modules 1..4, 0 if absent."""
     space = TransNAS101Macro()
     genes = torch.from_numpy(_check_genes(arrays, 0, 4)) - space.modules(torch.zeros(6, dtype=torch.int64))
     valid = space.valid(genes)

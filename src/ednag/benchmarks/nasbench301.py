@@ -31,7 +31,7 @@ def encode(genes: Tensor) -> NDArray[np.float64]:
 
     The benchmark describes a training by 56 hyper-parameters: first those that always count, in alphabetical order (the
     recipe, the operations of the two edges into the first node of each cell, and which two inputs each other node has),
-    then the operations of the other 12 edges of each cell, sorted as text (10, 11, 12, 13, 2, ..., 9), -1 where an edge
+    then the operations of the other 12 edges of each cell, sorted as text (10, 11, 12, 13, 2, ..., 9), -1 if an edge
     is absent. Choices are numbered from 0, ranges scaled to 0..1, and the recipe is always the one that the benchmark
     trained with (32 channels, 8 cells, 100 epochs).
 

@@ -67,7 +67,7 @@ def mutate_some(genes: Tensor, cardinalities: Tensor, number: Tensor, order: Ten
     Args:
         genes: int64 ``(*B, L)``.
         cardinalities: choices of each gene, int64 ``(L,)``; genes with a single choice stay.
-        number: how many genes to change, int64 ``(*B,)``; as many as can where that is fewer.
+        number: how many genes to change, int64 ``(*B,)``; as many as can if that is fewer.
         order: uniform numbers in ``[0, 1)``, ``(*B, L)``; the genes with the smallest change.
         shift: uniform numbers in ``[0, 1)``, ``(*B, L)``; they pick among the other values.
 
@@ -84,7 +84,7 @@ def roulette(log_weight: Tensor, u: Tensor) -> Tensor:
     """Draw parents by roulette wheel, with replacement.
 
     Args:
-        log_weight: ``(*B, M)``; ``-inf`` where a member must not be drawn. Someone must be free to be drawn.
+        log_weight: ``(*B, M)``; ``-inf`` for a member that must not be drawn. At least one must be finite.
         u: uniform numbers in ``[0, 1)``, ``(*B, N)``.
 
     Returns:

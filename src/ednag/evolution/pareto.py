@@ -23,7 +23,7 @@ def best_upto(cost: Tensor, fitness: Tensor, member: Tensor, at: Tensor, strictl
         strictly: whether only members that cost less count.
 
     Returns:
-        float64 ``(*B, N)``, ``-inf`` where no member is that cheap.
+        float64 ``(*B, N)``, ``-inf`` if no member is that cheap.
     """
     ordered, order = cost.double().where(member, torch.inf).sort(dim=-1, stable=True)
     best = fitness.double().where(member, -torch.inf).gather(-1, order).cummax(-1).values
@@ -52,7 +52,7 @@ def gap_to_front(cost: Tensor, fitness: Tensor, member: Tensor) -> Tensor:
     Args:
         cost: see :func:`non_dominated`.
         fitness: see :func:`non_dominated`.
-        member: see :func:`non_dominated`; 0 where not a member.
+        member: see :func:`non_dominated`; 0 if not a member.
     """
     return (best_upto(cost, fitness, member, cost) - fitness).where(member, 0.0)
 
@@ -78,7 +78,7 @@ def expected_gain(
         reference: cost and fitness from which area counts, ``(*B,)`` each.
 
     Returns:
-        float64 ``(*B, N)``, >= 0; 0 where the cost is beyond the reference.
+        float64 ``(*B, N)``, >= 0; 0 if the cost is beyond the reference.
     """
     known_cost, known_fitness, member = front
     steps = non_dominated(known_cost, known_fitness, member)

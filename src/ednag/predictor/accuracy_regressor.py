@@ -28,7 +28,7 @@ MEASURE = "ImageNet top-1 accuracy, %"
 
 
 def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """Say which space a model was fitted on: its name, and its options where it has any."""
+    """Say which space a model was fitted on: its name, and its options if it has any."""
     options = {name: value for name, value in vars(space).items() if isinstance(value, bool | int | float | str)}
     return {"name": space.name, **options}
 
@@ -40,7 +40,7 @@ class MeasuredNetworks(pl.LightningDataModule):
 
     Args:
         table: path of the table, or its name in the catalogue.
-        batch_size: architectures a batch.
+        batch_size: architectures per batch.
         holdout: share that is held out, in (0, 1).
         seed: of the split, and of the order of training batches.
 

@@ -102,7 +102,7 @@ class ArchitectureEncoder(nn.Module, ABC):
     Args:
         space: what genes mean.
         width: of the result.
-        paths: also look at :meth:`SearchSpace.features` (the paths of a cell), where the space has any.
+        paths: also look at :meth:`SearchSpace.features` (the paths of a cell), if the space has any.
         dropout: of the result.
     """
 

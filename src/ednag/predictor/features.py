@@ -19,7 +19,7 @@ CORESET = 20
 """Images of each class that stand for it, as in the paper."""
 
 MOST = 50
-"""Images of a class that are looked at; evenly spaced ones where there are more."""
+"""Images of a class that are looked at; evenly spaced ones if there are more."""
 
 
 def class_features(

@@ -136,7 +136,7 @@ class MetaData(pl.LightningDataModule):
         test_sources: never trained on nor selected by; the test loader.
         val_sources: early stopping and checkpoints look at them; drawn from the others by ``val_fraction`` where empty.
         val_fraction: share of the sources that are not for testing, in (0, 1); one source at least.
-        batch_size: tasks a batch.
+        batch_size: tasks per batch.
         target: accuracy to learn: of the validation or the test images of the task, or their mean.
         least_rows: tasks with fewer rows (training failed, or is still to come) are left out.
         sources: where the images are, for the features of tasks that have no file: the configuration that the tasks were

@@ -47,7 +47,7 @@ class MetaPredictor(pl.LightningModule):
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         image_size: side of the images of the tasks it was trained on; images are reduced to it when it serves.
-        coreset: images a class.
+        coreset: images per class.
         seed: of initial weights. Dropout and order follow the global seed (``seed_everything``).
 
     Raises:
@@ -101,7 +101,7 @@ class MetaPredictor(pl.LightningModule):
 
         Args:
             features: of the images of each class, ``(*B, K, m, F)``.
-            present: which classes there are, bool ``(*B, K)``; all where it is ``None``.
+            present: which classes there are, bool ``(*B, K)``; all if omitted.
 
         Returns:
             ``(*B, width)``; zeros if the model is task-blind.

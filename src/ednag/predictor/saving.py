@@ -48,7 +48,7 @@ def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
 
     Args:
         predictor: a trained one.
-        folder: made where it is missing.
+        folder: made if it is missing.
     """
     folder = Path(folder)
     state = {name: value for name, value in predictor.state_dict().items() if not name.startswith("scores.")}

@@ -18,7 +18,7 @@ def task_scores(predicted: Tensor, accuracy: Tensor) -> dict[str, Tensor]:
         accuracy: percent, ``(n,)``.
 
     Returns:
-        scalars by name of :data:`SCORES`: correlations (0 where one side is constant), and the accuracy points between
+        scalars by name of :data:`SCORES`: correlations (0 if one side is constant), and the accuracy points between
         the best architecture and the best of the 1 and 5 that are predicted to be best.
     """
     predicted, accuracy = predicted.double(), accuracy.double()

@@ -63,7 +63,7 @@ def draw(pool: Pool, task: TaskDefinition) -> tuple[TaskDefinition, TaskImages]:
 
     Args:
         pool: of its source, at its image size.
-        task: its definition; the images of each split are shared equally by its classes, where there are enough. Two
+        task: its definition; the images of each split are shared equally by its classes, if there are enough. Two
             thirds of a class's images or more train, the others validate.
 
     Returns:

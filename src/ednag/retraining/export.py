@@ -147,8 +147,8 @@ def export(run: Path, formats: list[Format] | None = None, output: Path | None =
 
     Args:
         run: see :func:`load`.
-        formats: what to write; all where it is ``None``.
-        output: folder for the files; ``run``'s ``export`` where it is ``None``.
+        formats: what to write; all if omitted.
+        output: folder for the files; ``run``'s ``export`` if omitted.
 
     Raises:
         ValueError: for an unknown format, or if a file's logits differ by more than :data:`TOLERANCE`; the file is

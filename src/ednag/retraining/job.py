@@ -67,9 +67,9 @@ def retrain(
         space: what the genes mean; the report's own.
         data: images; see :func:`ednag.data.describe.describe_data` for what a module of your own must offer.
         recipe: how to train.
-        run_dir: folder of this run; made where it is missing.
-        make_trainer: makes the Trainer of one architecture; :func:`default_trainer` where it is ``None``.
-        top_k: how many architectures, the best first; all where it is ``None``.
+        run_dir: folder of this run; made if it is missing.
+        make_trainer: makes the Trainer of one architecture; :func:`default_trainer` if omitted.
+        top_k: how many architectures, the best first; all if omitted.
         network: options of ``space.build``, such as ``channels`` and ``cells``.
         seed: of initial weights, and of what is random while training.
         supernets: where initial weights come from, if from supernets: their paths and digests, to be written down.
@@ -129,7 +129,7 @@ class Job:
     folder: Path
 
     def run(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
-        """Build, train, test and save, from the last checkpoint where there is one."""
+        """Build, train, test and save, from the last checkpoint if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         devices = [*range(torch.cuda.device_count())]
         with torch.random.fork_rng(devices=devices):

@@ -37,7 +37,7 @@ class Recipe:
         momentum: its momentum.
         weight_decay: its weight decay, on every parameter.
         optimizer: another optimizer, with its own arguments; ``lr``, ``momentum`` and ``weight_decay`` are then unused.
-        lr_scheduler: another schedule; the learning rate falls to 0 along a half cosine where it is ``None``.
+        lr_scheduler: another schedule; the learning rate falls to 0 along a half cosine if omitted.
         schedule_every: whether the schedule advances with each ``step`` or each ``epoch``.
         label_smoothing: share of the target that is spread over all classes, in 0..1 (Szegedy et al. 2016).
         mixup: alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 for none.
@@ -116,7 +116,7 @@ class ImageClassifier(pl.LightningModule):
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch, mixed up and with the auxiliary head's where there is one."""
+        """Loss of one batch, mixed up and with the auxiliary head's if there is one."""
         images, labels = batch
         share = self._mixing(batch_idx)
         if share < 1:

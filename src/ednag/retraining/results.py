@@ -31,7 +31,7 @@ class Result:
         test: the same on test images.
         epochs: epochs trained.
         seconds: spent training, without validation.
-        images_per_second: training images a second.
+        images_per_second: training images per second.
         seed: of initial weights, and of what is random while training.
     """
 

@@ -180,13 +180,13 @@ class Adaptation:
         return self._kept[key]
 
     def _keep(self, key: tuple[int | None, tuple[Layer, ...]], found: Adapted) -> None:
-        """Remember activations; forget the ones that were not used for longest where there are too many."""
+        """Remember activations; forget the ones that were not used for longest if there are too many."""
         self._kept[key] = found
         while sum(one.bytes for one in self._kept.values()) > self.memory and len(self._kept) > 1:
             self._kept.popitem(last=False)
 
     def _tail(self, network: InvertedResidualNetwork, x: Tensor, reference: Reference) -> None:
-        """Match what follows the last stage, where that is normalised."""
+        """Match what follows the last stage, if that is normalised."""
         final = getattr(network, "final_expand_layer", None)
         if isinstance(final, nn.Sequential) and (-1, "final_expand_layer") in reference.moments:
             _matched(final, x[: few(x)], reference.moments[-1, "final_expand_layer"])
@@ -255,7 +255,7 @@ def chunked(module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Tensor
 
 
 def _parts(block: InvertedResidual) -> list[nn.Sequential]:
-    """Expansion (where there is one), depthwise convolution, projection."""
+    """Expansion (if there is one), depthwise convolution, projection."""
     return [cast("nn.Sequential", part) for part in block.conv]
 
 

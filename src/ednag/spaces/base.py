@@ -121,7 +121,7 @@ class SearchSpace(ABC):
         return code & (2**63 - 1)
 
     def valid(self, genes: Tensor) -> Tensor:
-        """Tell which genes describe an architecture of this space (here: every gene in range).
+        """Mark which genes describe an architecture of this space (here: every gene in range).
 
         Args:
             genes: int64 ``(*B, L)``.
@@ -133,7 +133,7 @@ class SearchSpace(ABC):
         return ((genes >= 0) & (genes < high)).all(-1)
 
     def random(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` architectures a run, each gene uniform and independent.
+        """Draw ``n`` architectures per run, each gene uniform and independent.
 
         Returns:
             int64 ``(R, n, L)``.
@@ -148,7 +148,7 @@ class SearchSpace(ABC):
             ValueError: if the last dimension is not ``L`` or a gene is out of range, naming the first one.
         """
         if genes.shape[-1] != self.num_genes:
-            raise ValueError(f"{self.name} has {self.num_genes} genes an architecture, got {genes.shape[-1]}")
+            raise ValueError(f"{self.name} has {self.num_genes} genes per architecture, got {genes.shape[-1]}")
         high = torch.tensor(self.cardinalities, device=genes.device)
         wrong = (genes < 0) | (genes >= high)
         if wrong.any():

@@ -30,7 +30,7 @@ class ClassMembers:
         self.start = self.count.cumsum(0) - self.count
 
     def draw(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` architectures a run: a class, then one of its members, both uniformly; int64 ``(R, n, L)``."""
+        """Draw ``n`` architectures per run: a class, then one of its members, both uniformly; int64 ``(R, n, L)``."""
         genes, start, count = (table.to(noise.device) for table in (self.genes, self.start, self.count))
         drawn = noise.integers(torch.tensor(len(start), device=noise.device), n)
         return genes[start[drawn] + noise.integers(count[drawn], n)]
@@ -58,7 +58,7 @@ class LabelledGraphs(NamedTuple):
     operations: int
 
     def draw(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` graphs a run with their operations, uniform over isomorphism classes, int64 ``(R, n, E + I)``."""
+        """Draw ``n`` graphs per run with their operations, uniform over isomorphism classes, int64 ``(R, n, E + I)``."""
         u = noise.uniform(n, 2).double()
         ends = self.ends.to(noise.device)
         row = torch.searchsorted(ends, (u[..., 0] + u[..., 1] * 2**-24) * ends[-1]).clamp(max=len(ends) - 1)

@@ -86,7 +86,7 @@ class DARTS(SearchSpace):
     def parse(self, text: str) -> Tensor:
         """Read ``Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)``; runs nothing in it.
 
-        Each cell is a list of eight ``(operation, input)`` pairs, two a node; see :meth:`SearchSpace.parse`.
+        Each cell is a list of eight ``(operation, input)`` pairs, two per node; see :meth:`SearchSpace.parse`.
         """
         fields = _fields(text)
         for name in ("normal_concat", "reduce_concat"):
@@ -159,7 +159,7 @@ class _Symmetries:
     """What reordering the nodes does to each of the 180 graphs; ``P`` = 24 orders, ``S`` pairs (graph, symmetry).
 
     Attributes:
-        graphs: number of the reordered graph, int64 ``(180, P)``; 180 where the order is not topological.
+        graphs: number of the reordered graph, int64 ``(180, P)``; 180 if the order is not topological.
         edges: which edge becomes each edge of the reordered graph, int64 ``(180, P, 8)``.
         inputs: genes of the inputs, int64 ``(S, 3)``.
         orbits: first edge of each edge's orbit under the symmetry, int64 ``(S, 8)``.
@@ -242,7 +242,7 @@ def _cell(codes: Sequence[int]) -> Cell:
 def _cell_genes(name: str, cell: object) -> list[int]:
     """Turn the edges of a cell, as read from text, into its genes."""
     if not isinstance(cell, list) or len(cell) != 2 * NODES:
-        raise ValueError(f"{name} must be a list of {2 * NODES} (operation, input) pairs, two a node; got {cell!r}")
+        raise ValueError(f"{name} must be a list of {2 * NODES} (operation, input) pairs, two per node; got {cell!r}")
     for edge in cell:
         if not isinstance(edge, tuple | list) or len(edge) != 2 or type(edge[1]) is not int:
             raise ValueError(f"an edge of {name} must be an (operation, input) pair, got {edge!r}")

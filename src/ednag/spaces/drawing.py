@@ -51,7 +51,7 @@ def draw_architecture(space: SearchSpace, genes: Tensor, folder: Path, stem: str
     Args:
         space: offers ``edges(genes)``, a mapping from the title of each cell to its :data:`Edges`.
         genes: int64 ``(L,)``.
-        folder: made where it is missing.
+        folder: made if it is missing.
         stem: name of the files without an ending.
 
     Returns:

@@ -44,7 +44,7 @@ class Parent:
         return found
 
     def suits(self, name: str, target: Tensor) -> bool:
-        """Tell whether a tensor of a sub-network is inherited at all; all are here."""
+        """Return whether a tensor of a sub-network is inherited at all; all are here."""
         return True
 
     def shrink(self, kernels: Tensor, prefix: str, size: int) -> Tensor:

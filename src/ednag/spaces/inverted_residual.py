@@ -97,7 +97,7 @@ class InvertedResidual(nn.Module):
     """Expand, convolve each channel, squeeze and excite, project; add the input where the shapes allow.
 
     TensorFlow's networks pad one pixel less before than behind where the stride is 2 (for even sizes), and add 1e-3 to
-    variances in place of 1e-5.
+    variances instead of 1e-5.
 
     Args:
         layer: what to build.
@@ -178,7 +178,7 @@ def normed(
 
     Args:
         conv: without a bias.
-        activation: none where it is ``None``.
+        activation: none if omitted.
         eps: what normalisation adds to variances.
         pad: zero pixels before and behind, in both directions, beyond the convolution's own padding.
     """

@@ -96,7 +96,7 @@ def plan_layers(
 
 
 class LiteNetwork(InvertedResidualNetwork):
-    """A sub-network: stem, layers, head (where it has one), global average pooling, classifier.
+    """A sub-network: stem, layers, head (if it has one), global average pooling, classifier.
 
     Args:
         layers: as listed by :func:`plan_layers`.

@@ -10,7 +10,7 @@ BLOCK = 16
 
 
 def suits_channels_last(network: nn.Module) -> bool:
-    """Tell whether a CPU can train a network in the ``channels_last`` layout.
+    """Return whether a CPU can train a network in the ``channels_last`` layout.
 
     For the gradient of the weights of a strided 1x1 convolution, oneDNN writes beyond its workspace in that layout if
     there are fewer input channels than a kernel takes at once, one channel included: the process crashes, or gradients

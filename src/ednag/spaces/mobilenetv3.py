@@ -55,7 +55,7 @@ class SlotLayout(Layout):
     positions: tuple[tuple[int, ...], ...] = ()
 
     def encode(self, genes: Tensor) -> Tensor:
-        """Write genes, int64 ``(*B, 45)``, with one 1 a row, float32 ``(*B, 264)``; see :meth:`Layout.encode`."""
+        """Write genes, int64 ``(*B, 45)``, with one 1 per row, float32 ``(*B, 264)``; see :meth:`Layout.encode`."""
         layers = genes[..., STAGES:].reshape(*genes.shape[:-1], PLACES, 2)
         pairs = layers[..., 0] * len(EXPANSIONS) + layers[..., 1]
         rows = F.pad(pairs.where(_exists(genes), _PAIRS), (1, 1), value=_PAIRS + 1)  # between input and output
@@ -132,7 +132,7 @@ class MobileNetV3(InheritingSpace):
         return SlotLayout()
 
     def random(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` architectures a run, uniformly over distinct architectures; see :meth:`SearchSpace.random`.
+        """Draw ``n`` architectures per run, uniformly over distinct architectures; see :meth:`SearchSpace.random`.
 
         A stage of depth ``d`` has ``9^d`` architectures, so nine in ten stages drawn are of depth 4.
         """
@@ -251,7 +251,7 @@ class MobileNetV3(InheritingSpace):
             if not int(depth) == len(kernels[stage]) == len(expansions[stage]):
                 raise ValueError(
                     f"stage {stage} has depth {depth}, {len(kernels[stage])} kernels and {len(expansions[stage])} "
-                    f"expansions in {quoted(text)}; expected one kernel and one expansion a layer"
+                    f"expansions in {quoted(text)}; expected one kernel and one expansion per layer"
                 )
         ks, e = ([int(v) for stage in part for v in f"{stage:0<4}"[:4]] for part in (kernels, expansions))
         return self.from_settings(ks, e, [int(depth) for depth in depths])

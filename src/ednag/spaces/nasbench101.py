@@ -44,7 +44,7 @@ class NASBench101(SearchSpace):
     cardinalities = (2,) * len(EDGES) + (len(OPERATIONS),) * _INTERIOR
 
     def valid(self, genes: Tensor) -> Tensor:
-        """Tell which genes are in range, connect input to output, and have at most nine edges after pruning."""
+        """Mark which genes are in range, connect input to output, and have at most nine edges after pruning."""
         in_range = super().valid(genes)
         edges = prune(genes.where(in_range[..., None], 0))[..., : len(EDGES)].sum(-1)
         return in_range & (edges > 0) & (edges <= MAX_EDGES)
@@ -53,7 +53,7 @@ class NASBench101(SearchSpace):
         """Return ``genes`` if all are of this space.
 
         Raises:
-            ValueError: if there are not 26 genes an architecture, one is out of range, a cell does not connect its
+            ValueError: if there are not 26 genes per architecture, one is out of range, a cell does not connect its
                 input to its output, or it has more than nine edges after pruning.
         """
         edges = prune(super().check(genes))[..., : len(EDGES)].sum(-1)
@@ -172,7 +172,7 @@ class NASBench101(SearchSpace):
             in_channels: channels of the images.
             channels: width of the first stack, >= 5; doubled at each following one.
             stacks: stacks of cells (3 in the benchmark).
-            cells: cells a stack (3 in the benchmark, 1 in proxies).
+            cells: cells per stack (3 in the benchmark, 1 in proxies).
             stem_stride: stride of the first convolution; 1 in the benchmark, more for large images.
 
         Returns:
@@ -248,7 +248,7 @@ def graph_hash(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> str:
 
     Args:
         matrix: adjacency, ``n`` x ``n``, row to column.
-        labels: one a vertex.
+        labels: one per vertex.
 
     Returns:
         32 hexadecimal digits.

@@ -57,7 +57,7 @@ class Cell(nn.Module):
 
     What reaches an interior vertex is added: from the cell's input through a 1x1 convolution to the vertex's width,
     from interior vertices cut to their first channels. The output concatenates the vertices that feed it, and adds the
-    cell's input, through a 1x1 convolution, where that is connected.
+    cell's input, through a 1x1 convolution, if that is connected.
 
     Args:
         matrix: ``n`` x ``n``, every vertex on a path from input to output.
@@ -107,7 +107,7 @@ class CellNetwork(nn.Sequential):
         in_channels: channels of the images.
         channels: width of the stem and the first stack.
         stacks: number of stacks, >= 1.
-        cells: cells a stack, >= 1.
+        cells: cells per stack, >= 1.
         stem_stride: stride of the stem, >= 1.
 
     Raises:

@@ -42,7 +42,7 @@ class NASBench201(SearchSpace):
         return isomorphism_classes().to(genes.device)[self.code(genes)]
 
     def random(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` cells a run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
+        """Draw ``n`` cells per run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
         return _members().draw(noise, n)
 
     def features(self, genes: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class NASBench201(SearchSpace):
             num_classes: logits.
             in_channels: channels of the images.
             channels: width of the first stage; doubled at each reduction.
-            cells: cells a stage (5 in the benchmark, 1 in proxies).
+            cells: cells per stage (5 in the benchmark, 1 in proxies).
             stem_stride: stride of the first convolution; 1 in the benchmark, more for large images.
 
         Returns:

@@ -97,7 +97,7 @@ class TransNAS101Micro(TransNAS101):
         return isomorphism_classes().to(genes.device)[self.code(genes)]
 
     def random(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` cells a run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
+        """Draw ``n`` cells per run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
         return _members().draw(noise, n)
 
     def features(self, genes: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class TransNAS101Macro(TransNAS101):
     """Skeletons of four to six modules, each of one of four types: 3,256 skeletons.
 
     A skeleton doubles the channels one to three times and halves the resolution one to four times. Genes 0 to 3 are
-    the types of the first modules less one; genes 4 and 5 are 0 where the module is absent (the fifth one only along
+    the types of the first modules less one; genes 4 and 5 are 0 if the module is absent (the fifth one only along
     with the sixth), else its type. Each skeleton has one gene string.
     """
 
@@ -147,16 +147,16 @@ class TransNAS101Macro(TransNAS101):
 
     @property
     def published_layout(self) -> Layout:
-        """``D`` = 6 x 5: a row a module; columns absent and the types 1 to 4, absent without effect in rows 0 to 3."""
+        """``D`` = 6 x 5: one row per module; columns absent and the types 1 to 4, absent without effect in rows 0 to 3."""
         rows = [tuple(range(5 * row, 5 * row + 5)) for row in range(6)]
         return Layout(30, tuple(row if n == 5 else row[1:] for row, n in zip(rows, self.cardinalities, strict=True)))
 
     def modules(self, genes: Tensor) -> Tensor:
-        """Types of the modules, 1 to 4, and 0 where absent; int64 ``(*B, 6)``, as in the benchmark's table."""
+        """Types of the modules, 1 to 4, and 0 if absent; int64 ``(*B, 6)``, as in the benchmark's table."""
         return genes + torch.tensor([5 - n for n in self.cardinalities], device=genes.device)
 
     def valid(self, genes: Tensor) -> Tensor:
-        """Tell which genes describe a skeleton of the benchmark; see :meth:`SearchSpace.valid`."""
+        """Mark which genes describe a skeleton of the benchmark; see :meth:`SearchSpace.valid`."""
         doublings, halvings = self._changes(genes)
         gap = (genes[..., 4] == 0) & (genes[..., 5] != 0)
         within = (doublings >= DOUBLINGS[0]) & (doublings <= DOUBLINGS[1])
@@ -182,7 +182,7 @@ class TransNAS101Macro(TransNAS101):
         return self.code(genes)
 
     def random(self, noise: Noise, n: int) -> Tensor:
-        """Draw ``n`` skeletons a run, uniformly; ``(R, n, 6)``."""
+        """Draw ``n`` skeletons per run, uniformly; ``(R, n, 6)``."""
         known = _skeletons().to(noise.device)
         return known[noise.integers(torch.tensor(len(known), device=noise.device), n)]
 

@@ -111,7 +111,7 @@ class _Trainings:
         }
         for length in np.unique(epochs):
             these = epochs == length
-            with np.errstate(invalid="ignore"):  # NaN where a cell was not trained that long
+            with np.errstate(invalid="ignore"):  # NaN if a cell was not trained that long
                 out[f"cifar10/valid/{int(length)}"] = _means(row[these], 100 * valid[these], count)
                 out[f"cifar10/test/{int(length)}"] = _means(row[these], 100 * test[these], count)
                 out["train_seconds"] = _means(row[these], seconds[these], count)
@@ -119,7 +119,7 @@ class _Trainings:
 
 
 def _means(row: NDArray[np.int64], values: NDArray[np.float64], count: int) -> NDArray[np.float32]:
-    """Average the values of each row, float32 ``(count,)``; NaN where a row has none."""
+    """Average the values of each row, float32 ``(count,)``; NaN if a row has none."""
     total, number = np.bincount(row, values, count), np.bincount(row, minlength=count)
     return (total / number).astype(np.float32)
 

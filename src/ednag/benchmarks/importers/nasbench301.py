@@ -137,7 +137,7 @@ def import_zc_nasbench301(source: str | Path, output: str | Path) -> Path:
     Args:
         source: the official file.
         output: the ``.npz`` to write, atomically: ``genotypes`` (rows, 22), and by data set ``D/valid/final`` and
-            ``D/proxy/NAME``, NaN where the file has no value.
+            ``D/proxy/NAME``, NaN if the file has no value.
 
     Returns:
         the path written.

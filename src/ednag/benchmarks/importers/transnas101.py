@@ -85,7 +85,7 @@ def _load(path: Path) -> Any:
 
 
 def _genes(names: Sequence[str], kind: str) -> NDArray[np.int8]:
-    """Write architectures as the layout does: operations of a cell, or types of modules with 0 where absent."""
+    """Write architectures as the layout does: operations of a cell, or types of modules with 0 if absent."""
     if kind == "micro":
         genes = torch.stack([TransNAS101Micro().parse(name) for name in names])
     else:
@@ -102,5 +102,5 @@ def _best(values: Sequence[float], what: str) -> float:
     """
     found = np.array([float(value) for value in values])
     if len(found) == 0 or not np.isfinite(found).all():
-        raise ValueError(f"{what} is not a list of numbers, one an epoch: {str(values)[:60]}")
+        raise ValueError(f"{what} is not a list of numbers, one per epoch: {str(values)[:60]}")
     return float(found.max())
