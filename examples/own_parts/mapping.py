@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ednag.samplers import Mapping
+from ednag.samplers import FitnessMapping
 
 
-class TopShare(Mapping):
+class TopShare(FitnessMapping):
     """The best share of the population counts, each member the same; the others don't.
 
     Args:
@@ -20,8 +20,8 @@ class TopShare(Mapping):
             raise ValueError(f"share must be in (0, 1], got {share}")
         self.share = share
 
-    def log_weight(self, fitness: Tensor) -> Tensor:
-        """Return 0 for the best, and minus infinity for the rest, ``(*B, N)``."""
-        count = max(1, round(self.share * fitness.shape[-1]))
-        least = fitness.topk(count, -1).values[..., -1:]
+    def log_weight(self, fitness: Tensor, counts: Tensor) -> Tensor:
+        """Return 0 for the best members and minus infinity for the rest, ``(*B, N)``; ``counts`` marks the members."""
+        number = (self.share * counts.sum(-1, keepdim=True)).round().long().clamp(min=1)
+        least = fitness.sort(-1, descending=True).values.gather(-1, number - 1)
         return torch.zeros_like(fitness).where(fitness >= least, -torch.inf)
