@@ -12,7 +12,7 @@ from ednag.fitness import BenchmarkFitness, Fitness
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
-from ednag.samplers import ParetoDiffusion, RandomSearch, RegularisedEvolution
+from ednag.samplers import ArchiveDiffusion, ParetoDiffusion, RandomSearch, RegularisedEvolution
 from ednag.spaces import NASBench201
 from tests.conftest import TABLES
 
@@ -78,9 +78,47 @@ def test_test_metrics_are_sealed_while_generating(tmp_path: Path) -> None:
         generation(fitness=Peeking()).run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "few", "many"),
+    [
+        ({"sampler": RandomSearch()}, 40, 61),
+        ({"sampler": RegularisedEvolution(population=7, tournament=3)}, 30, 55),
+        ({"sampler": ArchiveDiffusion()}, 25, 44),
+        ({"sampler": RandomSearch(), "limits": Limits(max_params=300_000)}, 10, 18),
+        ({"sampler": ParetoDiffusion(), "objective": "params"}, 20, 33),
+    ],
+    ids=["random", "evolution", "diffusion", "limited", "front"],
+)
+def test_an_ended_generation_extended_equals_a_longer_one(options: dict, few: int, many: int, tmp_path: Path) -> None:
+    class Counted(Convolutions):
+        scored = 0
+
+        def score(self, genes: Tensor) -> Tensor:
+            Counted.scored += len(genes)
+            return super().score(genes)
+
+    first = generation(**options, fitness=Counted(), evaluations=few, seeds=(1, 2))
+    first.run(tmp_path / "run")
+    paid = Counted.scored
+    longer = generation(**options, fitness=Counted(), evaluations=many, seeds=(1, 2))
+    extended = longer.run(tmp_path / "run")
+    whole_generation = generation(**options, evaluations=many, seeds=(1, 2))
+    whole = whole_generation.run(tmp_path / "whole")
+    for name, value in whole.archive.state_dict().items():
+        assert torch.equal(value, extended.archive.state_dict()[name])
+    assert str(longer.history) == str(whole_generation.history)  # NaN differs from itself
+    assert longer.report(extended) == whole_generation.report(whole)
+    keys = torch.unique(
+        whole_generation.space.identity(whole.archive.genes[whole.archive.filled & ~whole.archive.violates])
+    )
+    assert paid < Counted.scored == len(keys)  # nothing was paid twice
+    with pytest.raises(ValueError, match="own config or more evaluations"):
+        generation(**options, evaluations=few, seeds=(1, 2)).run(tmp_path / "run")
+
+
 def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:
     generation().run(tmp_path)
-    others = ({"seeds": (1,)}, {"evaluations": 41}, {"sampler": RandomSearch(3)}, {"limits": Limits(max_params=1e6)})
+    others = ({"seeds": (1,)}, {"evaluations": 39}, {"sampler": RandomSearch(3)}, {"limits": Limits(max_params=1e6)})
     for options in others:
         with pytest.raises(ValueError, match="the saved state is of"):
             generation(**options).run(tmp_path)

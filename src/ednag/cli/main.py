@@ -25,13 +25,16 @@ from ednag.cli.output import comparison_table, first_process, report_table, say,
 from ednag.cli.run_directory import (
     RUN_DIR,
     claim_directory,
+    extend_config,
     last_checkpoint,
     new_run_dir,
     place_logger,
-    portable,
+    release_directories,
+    resumed_config,
+    rooted,
+    save_config,
     shared_run_dir,
 )
-from ednag.core.storage import atomic_write
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Report
 from ednag.retraining.export import export
@@ -90,6 +93,7 @@ class EDNAGCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.get("model") is None and self.subcommand in LightningCLI.subcommands():
             raise ValueError(f"{self.subcommand} needs a model: --model CLASS or --config configs/fit/....yaml")
+        rooted(config)
         text = self._parser(self.subcommand).dump(config, skip_unset=False, format="yaml")
         for part in ("model", "data"):
             if config.get(part) is None:
@@ -97,12 +101,16 @@ class EDNAGCLI(LightningCLI):
         if config.get("dry_run"):
             config.trainer.logger = False
             return
-        folder = config.resume or config.run_dir or shared_run_dir() or new_run_dir(self.subcommand)
+        chosen = config.resume or config.run_dir or shared_run_dir() or new_run_dir(self.subcommand)
+        folder = chosen.expanduser()
         os.environ[RUN_DIR] = str(folder)  # for the processes that Lightning starts, by running this command again
-        if config.resume is None and first_process():
-            claim_directory(folder)
-            atomic_write(folder / "config.yaml", lambda stream: stream.write(portable(text).encode()))
-        elif self.subcommand == "fit" and config.ckpt_path is None:
+        if first_process():
+            claim_directory(folder, resumed=config.resume is not None)
+        if config.resume is not None:
+            extend_config(folder, config.get("evaluations"))
+        elif first_process():
+            save_config(folder, text)
+        if self.subcommand == "fit" and config.resume is not None and config.ckpt_path is None:
             config.ckpt_path = last_checkpoint(folder)
         config.trainer.default_root_dir = str(folder)
         loggers = config.trainer.logger
@@ -171,10 +179,7 @@ def expand(args: list[str]) -> list[str]:
         if name == "--preset":
             presets += ["--config", str(preset_path(value))]
         else:
-            config = Path(value) / "config.yaml"
-            if not config.exists():
-                raise ValueError(f"{value!r} holds no run to resume: there is no {config}")
-            out[1:1] = ["--config", str(config)]
+            out[1:1] = resumed_config(Path(value).expanduser(), args[0])
             out += ["--resume", value]
     last = max((place + 1 for place, word in enumerate(out) if word == "--config"), default=0)
     out[last + 1 : last + 1] = presets  # after the configurations, before what overrides them
@@ -218,6 +223,8 @@ def main(args: list[str] | None = None) -> int:
             raise
         sys.stderr.write(f"ednag: error: {essence(str(error))}\n(EDNAG_DEBUG=1 shows where)\n")
         return 2
+    finally:
+        release_directories()
     return 0
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from ednag.cli.output import first_process
+from ednag.core.ownership import LOCK, Ownership, clean
+from ednag.core.storage import atomic_write
 
 RUN_DIR = "EDNAG_RUN_DIR"
 """Environment variable that tells the other processes of a run its directory."""
+
+CONFIG = "config.yaml"
+"""What a run was started with, and is resumed with."""
 
 
 def shared_run_dir() -> Path | None:
@@ -36,22 +44,92 @@ def new_run_dir(verb: str) -> Path:
     return folder
 
 
-def claim_directory(folder: Path) -> None:
-    """Make sure that a directory can be written and holds no other run.
+def claim_directory(folder: Path, resumed: bool = False) -> None:
+    """Take a directory for this process alone, from the first moment.
+
+    Args:
+        folder: of the run; made where it is new.
+        resumed: whether it must hold a run, or must not.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: if it can't be written, is in use, or holds another run.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        owned = Ownership(folder)
     except OSError as error:
         raise ValueError(f"can't write into {folder} ({error.strerror}); choose another --run_dir") from None
+    clean(folder)
     # A config and logs alone are of a run that failed before it began.
-    if {path.name for path in folder.iterdir()} - {"config.yaml", "logs", "wandb"}:
+    if not resumed and {path.name for path in folder.iterdir()} - {CONFIG, LOCK, "logs", "wandb"}:
+        owned.release()
         raise ValueError(
             f"{folder} already holds a run; continue it with --resume {folder}, or choose another --run_dir"
         )
+    _owned.append(owned)
+
+
+def release_directories() -> None:
+    """Give back what this process has claimed."""
+    while _owned:
+        _owned.pop().release()
+
+
+_owned: list[Ownership] = []
+
+
+def save_config(folder: Path, text: str) -> None:
+    """Write a run's configuration, without the keys that belong to one run only."""
+    atomic_write(folder / CONFIG, lambda stream: stream.write(portable(text).encode()))
+
+
+def extend_config(folder: Path, evaluations: int | None) -> None:
+    """Note in a run's configuration that it may spend more evaluations, so that it is resumed so from now on."""
+    text = (folder / CONFIG).read_text(encoding="utf-8")
+    before = re.search(r"^evaluations: (\d+)$", text, re.M)
+    if before and evaluations is not None and evaluations > int(before[1]):
+        save_config(folder, text.replace(before[0], f"evaluations: {evaluations}"))
+
+
+def resumed_config(folder: Path, verb: str) -> list[str]:
+    """Arguments with which a run was started, for the command line that resumes it.
+
+    Raises:
+        ValueError: if there is no such run.
+    """
+    config, report = folder / CONFIG, folder / "report.json"
+    if not config.exists():
+        raise ValueError(f"{str(folder)!r} holds no run to resume: there is no {config}")
+    kept = ["--report", str(report)] if verb == "retrain" and report.exists() else []
+    return ["--config", str(config), *kept]
+
+
+def rooted(value: Any) -> Any:
+    """Make the paths in a configuration absolute, however deeply nested, so that it means the same anywhere.
+
+    Args:
+        value: a configuration, or a part of it. Texts are paths where they hold a slash and name something that exists.
+    """
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    if isinstance(value, str):
+        path = Path(value).expanduser() if value.startswith("~/") else Path(value)
+        return str(path.absolute()) if os.sep in value and _exists(path) else value
+    if isinstance(value, list | tuple):
+        return type(value)(rooted(item) for item in value)
+    if isinstance(value, dict | Namespace):
+        for name in list(value.keys() if isinstance(value, dict) else vars(value)):
+            if name not in ("class_path", "run_dir", "resume"):
+                value[name] = rooted(value[name])
+    return value
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a path; a text that can't be one is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def last_checkpoint(folder: Path) -> str | None:

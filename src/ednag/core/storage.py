@@ -14,6 +14,9 @@ from typing import IO, Any
 
 import torch
 
+PART = ".part"
+"""Ending of a file that is being written, whose name begins with a dot; a kill leaves it behind."""
+
 
 def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part.
@@ -24,7 +27,7 @@ def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as stream:
             write(stream)

@@ -279,6 +279,7 @@ class Trainer(pl.Trainer):
                 "use --recipe.epochs"
             )
         found, folder, begun = Report.load(report), Path(self.default_root_dir), time.perf_counter()
+        found.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone
         supernets = [weights.provenance() for weights in self.callbacks if isinstance(weights, SupernetWeights)]
         summary = retrain_report(
             found,

@@ -133,7 +133,8 @@ class Generation:
             observe: called with each new row of the history.
 
         Raises:
-            ValueError: if the saved state is of other seeds or another budget.
+            ValueError: if the saved state is of other seeds or a larger budget. A smaller one is extended, to what a run
+                with this budget from the start would have found.
         """
         path = folder / "state.pt"
         seeds = share(self.seeds)
@@ -273,7 +274,7 @@ class Generation:
             "evaluations": self.evaluations,
         }
 
-    def _restore(self, saved: dict[str, Any], own: Sequence[int]) -> State:
+    def _restore(self, saved: dict[str, Any], own: Sequence[int]) -> State | None:
         shards = saved.get("shards", [saved])
         if len(shards) != world():
             raise ValueError(
@@ -282,19 +283,26 @@ class Generation:
             )
         saved = shards[rank()]
         seeds, evaluations = saved["state"]["noise"]["seeds"], saved["evaluations"]
-        if list(own) != seeds or self.evaluations != evaluations:
+        more = self.evaluations is not None and evaluations is not None and self.evaluations > evaluations
+        if list(own) != seeds or (self.evaluations != evaluations and not more):
             raise ValueError(
                 f"the saved state is of {len(seeds)} runs from seed {seeds[0]} with evaluations={evaluations}; "
                 f"got {len(own)} runs from seed {own[0]} with evaluations={self.evaluations}. "
-                "Resume with the run's own config, or start a new run"
+                "Resume with the run's own config or more evaluations, or start a new run"
             )
         if saved["plan"] != self.plan:
             raise ValueError(
                 "the saved state is of another space, fitness, sampler or limits; resume with the run's own config, "
                 "or start a new run"
             )
-        self.history, self.seconds = saved["history"], saved["seconds"]
+        self.seconds = saved["seconds"]
         self.constrained.load_state_dict(saved["fitness"])
+        if (
+            more
+        ):  # the smaller budget cut the last rounds short, so all are taken again; what is known is not paid again
+            self.constrained.lookups = 0
+            return None
+        self.history = saved["history"]
         return self.sampler.resume(self.problem, saved["state"], self.device)
 
 

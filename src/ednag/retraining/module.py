@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -106,7 +106,9 @@ class ImageClassifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Any:
         """Return the network's logits for images ``(B, C, H, W)`` (a pair while training, if it has two heads)."""
-        images = images.to(dtype=self.dtype).contiguous(memory_format=self.memory_format)  # of a true precision
+        images = images.to(cast(torch.dtype, self.dtype)).contiguous(
+            memory_format=self.memory_format
+        )  # of a true precision
         if images.shape[1] == 1 and self.memory_format == torch.contiguous_format:
             images = images.clone(memory_format=self.memory_format)  # one channel may count as both layouts
         return self.network(images)

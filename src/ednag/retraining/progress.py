@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from ednag.core.storage import PART
 from ednag.data.module import epoch_seed
 
 LAST = "last.ckpt"
@@ -89,7 +90,7 @@ class EpochCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         """Write a checkpoint beside its place and rename it."""
-        part = self.folder / f".{name}.part"
+        part = self.folder / f".{name}{PART}"
         trainer.save_checkpoint(part)
         if trainer.is_global_zero:
             with part.open("rb") as stream:

@@ -1,0 +1,102 @@
+"""A run directory has one owner, and means the same from anywhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ednag.cli.main import main
+
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+GENERATE = [
+    *["generate", "--space", "NASBench201", "--data", "Digits", "--data.image_size", "8", "--top_k", "2"],
+    *["--fitness", "ZeroCostFitness", "--fitness.proxies", "[params]", "--fitness.network", "{channels: 4, cells: 1}"],
+    *["--sampler", "RandomSearch", "--cost.network", "{channels: 4, cells: 1}", *QUIET],
+]
+RETRAIN = [
+    *["retrain", "--data", "Digits", "--data.image_size", "8", "--recipe.epochs", "1", "--top_k", "1", *QUIET],
+    *["--network", "{channels: 4, cells: 1}", "--trainer.limit_train_batches", "2"],
+]
+
+
+def ednag(*args: str, status: int = 0) -> None:
+    before = sys.argv
+    try:
+        assert main(list(args)) == status
+    finally:
+        sys.argv = before
+
+
+def test_a_second_run_and_a_second_resume_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    ednag(*GENERATE, "--evaluations", "4", "--run_dir", str(run))
+    before = (run / "report.json").read_bytes()
+    hold = "import sys, time; from pathlib import Path; from ednag.core.ownership import Ownership;"
+    hold += "o = Ownership(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", hold, str(run)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    other.stdout.readline()
+    try:
+        for args in ([*GENERATE, "--evaluations", "4", "--run_dir", str(run)], ["generate", "--resume", str(run)]):
+            ednag(*args, status=2)
+            assert f"is in use by process {other.pid} on " in capsys.readouterr().err
+        ednag(*RETRAIN, "--report", str(run), "--run_dir", str(run), status=2)
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    ednag("generate", "--resume", str(run))
+    assert (run / "report.json").read_bytes() == before
+
+
+def test_home_and_other_working_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text("run_dir: ~/run\nevaluations: 5\n")
+    ednag(*GENERATE, "--config", "run.yaml")
+    run = tmp_path / "home" / "run"
+    assert {"report.json", "config.yaml", "logs", "manifest.json"} <= {path.name for path in run.iterdir()}
+    assert not (tmp_path / "~").exists()
+    ednag(*RETRAIN, "--report", "home/run", "--run_dir", "trained")
+    assert yaml.safe_load((tmp_path / "trained/config.yaml").read_text())["report"] == str(run)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "trained").rename("moved")
+    run.rename(tmp_path / "home/moved")
+    (tmp_path / "elsewhere/moved/001/metrics.json").unlink()  # as if killed before the end
+    before = json.loads(Path("moved/summary.json").read_text())["results"][0]
+    ednag("retrain", "--resume", "moved")
+    after = json.loads(Path("moved/summary.json").read_text())["results"][0]
+    assert {name: after[name] for name in ("test", "val", "genes")} == {n: before[n] for n in ("test", "val", "genes")}
+    ednag("generate", "--resume", "~/moved", "--evaluations", "9")
+    ednag("generate", "--resume", "~/moved")  # the larger budget is the run's own from now on
+    assert json.loads((tmp_path / "home/moved/report.json").read_text())["counts"]["distinct_evaluations"] == 9
+    whole = tmp_path / "whole"
+    ednag(*GENERATE, "--evaluations", "9", "--run_dir", str(whole))
+    for name in ("report.json", "history.csv", "config.yaml"):
+        assert (whole / name).read_bytes() == (tmp_path / "home/moved" / name).read_bytes()
+
+
+def test_a_kill_within_the_first_write_leaves_a_new_directory(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code = """
+import os, signal, sys
+from ednag.cli import main, run_directory
+def write(path, make):
+    (path.parent / f".{path.name}.x.part").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+run_directory.atomic_write = write
+main.main(sys.argv[1:])
+"""
+    command = [*GENERATE, "--evaluations", "3", "--run_dir", str(run)]
+    assert subprocess.run([sys.executable, "-c", code, *command]).returncode == -signal.SIGKILL
+    assert {path.name for path in run.iterdir()} == {".lock", ".config.yaml.x.part"}
+    ednag(*command)
+    assert (run / "report.json").exists()
+    assert not list(run.glob(".*.part"))
+    assert os.access(run / "config.yaml", os.R_OK)
