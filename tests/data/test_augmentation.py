@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, normalise
+from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, jitter, normalise, resized_crop
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -63,3 +63,46 @@ def test_normalise_agrees_with_torchvision() -> None:
 def test_negative_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="crop_padding and cutout must be >= 0"):
         Augmentation(crop_padding=-1)
+
+
+def test_resized_crops_are_parts_of_the_image_of_the_promised_sizes() -> None:
+    """Images whose pixels are their own coordinates tell which part was taken, and whether it was mirrored."""
+    place = (torch.arange(64) + 0.5) / 64
+    x = torch.stack([place.expand(64, 64), place[:, None].expand(64, 64)]).expand(4000, 2, 64, 64)
+    out = resized_crop(x, 0.3, True, generator())
+    across, down = out[:, 0, 32], out[:, 1, :, 32]
+    width, height = (across[:, 48] - across[:, 16]) * 2, (down[:, 48] - down[:, 16]) * 2  # linear inside
+    mirrored = width < 0
+    area, ratio = width.abs() * height, width.abs() / height
+    assert mirrored.float().mean() == pytest.approx(0.5, abs=0.03)
+    assert area.min() > 0.299
+    assert area.max() < 1.001
+    assert area.mean() == pytest.approx(0.65, abs=0.02)
+    assert ratio.min() > 0.749
+    assert ratio.max() < 1.334
+    for line, size in ((across, width.abs()), (down, height)):
+        middle = (line[:, 31] + line[:, 32]) / 2
+        assert (middle - size / 2 > -0.001).all()  # the part lies within the image
+        assert (middle + size / 2 < 1.001).all()
+    plain = resized_crop(x[:50], 0.3, False, generator())
+    assert (plain[:, 0, 32, 48] > plain[:, 0, 32, 16]).all()
+
+
+def test_jitter_agrees_with_torchvision_factor_by_factor() -> None:
+    x = images(5)
+    out = jitter(x, 0.4, generator(2))
+    factors = 1 + 0.4 * (2 * torch.rand(3, 5, 1, 1, 1, generator=generator(2)) - 1)
+    for before, after, factor in zip(x, out, factors[..., 0, 0, 0].T.tolist(), strict=True):
+        expected = v2.functional.adjust_brightness(before.float() / 255, factor[0])
+        expected = v2.functional.adjust_contrast(expected, factor[1])
+        expected = v2.functional.adjust_saturation(expected, factor[2])
+        torch.testing.assert_close(after, 255 * expected, rtol=1e-3, atol=0.2)
+    assert torch.equal(jitter(x, 0.0, generator()), x.float())
+    grey = jitter(x[:, :1], 0.4, generator())
+    assert grey.shape == (5, 1, 6, 6)
+
+
+@pytest.mark.parametrize("options", [{"min_area": 0.0}, {"colour": 1.0}, {"min_area": 0.5, "crop_padding": 4}])
+def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"min_area|cropped in one way"):
+        Augmentation(**options)  # type: ignore[arg-type]

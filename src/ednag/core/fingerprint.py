@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -38,9 +40,11 @@ def settings(value: object) -> Any:
 
 
 def describe_object(value: object) -> dict[str, Any]:
-    """Class path and public constructor arguments of an object that keeps them under their own names."""
+    """Class path and constructor arguments of an object that keeps them under their own names; paths as text."""
     kind = type(value)
+    names = [name for name in inspect.signature(kind).parameters if name in vars(value)]
+    arguments = {name: vars(value)[name] for name in names}
     return {
         "class_path": f"{kind.__module__}.{kind.__qualname__}",
-        "init_args": {name: item for name, item in vars(value).items() if not name.startswith("_")},
+        "init_args": {name: str(item) if isinstance(item, Path) else item for name, item in arguments.items()},
     }

@@ -6,6 +6,7 @@ batch costs a handful of tensor operations rather than ``B`` chains of image tra
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +23,27 @@ class Augmentation:
         flip: mirror left to right with probability one half.
         cutout: side in pixels of a square, at a random centre, that is set to the mean colour (DeVries & Taylor 2017,
             where it may leave the image in part); 0 for none. DARTS uses 16 on CIFAR.
+        min_area: for photographs, in place of the padded crop: least share of the image that a crop covers, of an aspect
+            ratio from 3/4 to 4/3, scaled to the whole size (Szegedy et al. 2015); 1 for no such crop.
+        colour: brightness, contrast and saturation are multiplied by numbers up to this far from 1; 0 for none.
     """
 
     crop_padding: int = 4
     flip: bool = True
     cutout: int = 0
+    min_area: float = 1.0
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0 or self.cutout < 0:
             raise ValueError(f"crop_padding and cutout must be >= 0 pixels, got {self.crop_padding} and {self.cutout}")
+        if not 0 < self.min_area <= 1 or not 0 <= self.colour < 1:
+            raise ValueError(f"min_area must be in (0, 1] and colour in [0, 1), got {self.min_area} and {self.colour}")
+        if self.min_area < 1 and self.crop_padding:
+            raise ValueError(
+                f"images are cropped in one way: crop_padding 0 with min_area {self.min_area}, or min_area 1 with "
+                f"crop_padding {self.crop_padding}"
+            )
 
 
 def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -57,6 +70,61 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Gen
     pixels = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
     first = torch.arange(batch, device=images.device)[:, None, None]
     return pixels[first, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def resized_crop(images: Tensor, min_area: float, flip: bool, generator: torch.Generator) -> Tensor:
+    """Scale a random part of each image to the whole size, and mirror it with probability one half.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        min_area: the part's share of the image is uniform from this to 1; its aspect ratio is log-uniform from 3/4 to 4/3.
+        flip: whether to mirror at all.
+        generator: source of randomness on the images' device.
+
+    Returns:
+        float32 ``(B, C, H, W)``, bilinear.
+    """
+    u = torch.rand(5, len(images), generator=generator, device=images.device)
+    area = min_area + (1 - min_area) * u[0]
+    ratio = torch.exp((2 * u[1] - 1) * math.log(4 / 3))
+    width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
+    x, y = (1 - width) * (2 * u[2] - 1), (1 - height) * (2 * u[3] - 1)
+    sign = torch.where((u[4] < 0.5) & torch.tensor(flip, device=images.device), -1.0, 1.0)
+    zero = torch.zeros_like(x)
+    view = torch.stack([torch.stack([sign * width, zero, x], -1), torch.stack([zero, height, y], -1)], 1)
+    grid = F.affine_grid(view, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+
+
+def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Change brightness, contrast and saturation of each image by random factors, in that order.
+
+    Args:
+        images: ``(B, C, H, W)`` of 0 to 255; images of other than three channels have no saturation.
+        strength: factors are uniform from ``1 - strength`` to ``1 + strength``.
+        generator: source of randomness on the images' device.
+
+    Returns:
+        float32 of 0 to 255.
+    """
+    u = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=images.device)
+    brightness, contrast, saturation = 1 + strength * (2 * u - 1)
+    x = (images.float() * brightness).clamp(0, 255)
+    x = _blend(x, _grey(x).mean((1, 2, 3), keepdim=True), contrast)
+    return _blend(x, _grey(x), saturation) if x.shape[1] == 3 else x
+
+
+def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """Move images away from others (share above 1) or towards them, within 0 to 255."""
+    return (others + share * (images - others)).clamp(0, 255)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Luma of images (ITU-R BT.601), ``(B, 1, H, W)``; the mean where there are other than three channels."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    weight = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
+    return (images * weight).sum(1, keepdim=True)
 
 
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, normalise
+from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, jitter, normalise, resized_crop
 from ednag.data.files import Batch, FileImages, MemoryImages
 
 Images = MemoryImages | FileImages
@@ -63,6 +63,9 @@ class ImageDataModule(pl.LightningDataModule):
         crop_padding: black pixels around a training image before it is cropped at random; 0 for no cropping.
         flip: mirror training images with probability one half.
         cutout: side in pixels of the square cut out of training images; 0 for none.
+        min_area: least share of an image that a random crop covers, scaled to the whole size; 1 for no such crop. In
+            place of ``crop_padding``, which must be 0 then.
+        colour: brightness, contrast and saturation change by factors up to this far from 1.
         mean: mean of each channel, in 0..1; computed from training images where it is ``None``.
         std: standard deviation of each channel, likewise.
         num_workers: processes that read images from disk; images held in memory need none.
@@ -85,6 +88,8 @@ class ImageDataModule(pl.LightningDataModule):
         crop_padding: int = 4,
         flip: bool = True,
         cutout: int = 0,
+        min_area: float = 1.0,
+        colour: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         num_workers: int = 0,
@@ -104,7 +109,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.image_size = image_size
         self.in_channels = in_channels
         self.val_fraction = val_fraction
-        self.augmentation = Augmentation(crop_padding, flip, cutout)
+        self.augmentation = Augmentation(crop_padding, flip, cutout, min_area, colour)
         self.num_workers = num_workers
         self.seed = seed
         self.class_names: list[str] = []
@@ -197,8 +202,12 @@ class ImageDataModule(pl.LightningDataModule):
         if epoch is None:
             return normalise(images, mean, std), labels
         generator, options = self._generator(images.device, epoch), self.augmentation
-        if options.crop_padding or options.flip:
+        if options.min_area < 1:
+            images = resized_crop(images, options.min_area, options.flip, generator)
+        elif options.crop_padding or options.flip:
             images = crop_and_flip(images, options.crop_padding, options.flip, generator)
+        if options.colour:
+            images = jitter(images, options.colour, generator)
         out = normalise(images, mean, std)
         return (cutout(out, options.cutout, generator) if options.cutout else out), labels
 

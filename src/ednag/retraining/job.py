@@ -22,10 +22,12 @@ from ednag.data.describe import ImageTask, describe_data
 from ednag.data.module import ImageDataModule
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.export import ARCHITECTURE, WEIGHTS
+from ednag.retraining.finetuning import Freezing
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
 from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
 from ednag.retraining.results import METRICS, Result, Summary, read_result
 from ednag.spaces import SearchSpace
+from ednag.spaces.inheritance import InheritingSpace
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +140,13 @@ class Job:
             costs = count_costs(network, (self.task.in_channels, *self.task.image_size))
             write_json(self.folder / ARCHITECTURE, self.describe())
             checkpoint = EpochCheckpoint(self.folder, self.seed, self.recipe.weights == "best")
-            trainer = make_trainer(folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[checkpoint])
-            classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed)
+            teacher = self.prepare(network, space, data)
+            trainer = make_trainer(
+                folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[checkpoint, *self.freezing()]
+            )
+            classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher)
             try:
-                scores = self.train(trainer, classifier, data)
+                scores = self.train(trainer, classifier, data, checkpoint)
             except (NonFiniteLoss, torch.OutOfMemoryError) as error:
                 log.warning("architecture %d (%s) failed: %s", self.rank, self.candidate.architecture, error)
                 return self.result(costs, checkpoint, {}, reason=str(error))
@@ -163,12 +168,38 @@ class Job:
         except TypeError as error:
             raise ValueError(f"network options {self.network} don't suit {space.name} ({error})") from None
 
-    def train(self, trainer: pl.Trainer, classifier: ImageClassifier, data: pl.LightningDataModule) -> dict[str, float]:
+    def prepare(self, network: nn.Module, space: SearchSpace, data: pl.LightningDataModule) -> nn.Module | None:
+        """Begin fine-tuning, if the recipe asks for it and no checkpoint does; return the teacher, if there is one."""
+        options = self.recipe.fine_tuning
+        if options is None:
+            return None
+        if not (self.folder / LAST).exists():
+            options.begin(network, space, data)
+        if options.distillation == 0 or not isinstance(space, InheritingSpace):
+            return None
+        teacher = space.build(space.largest, self.task.num_classes, self.task.in_channels)
+        options.begin(teacher, space, data)
+        return teacher
+
+    def freezing(self) -> list[pl.Callback]:
+        """What decides, epoch by epoch, which part of the network learns."""
+        return [] if self.recipe.fine_tuning is None else [Freezing(self.recipe.fine_tuning)]
+
+    def train(
+        self,
+        trainer: pl.Trainer,
+        classifier: ImageClassifier,
+        data: pl.LightningDataModule,
+        checkpoint: EpochCheckpoint,
+    ) -> dict[str, float]:
         """Fit, then measure the chosen weights on validation and test images; metrics by name."""
         if isinstance(data, ImageDataModule):
             data.restart()
         last = self.folder / LAST
         resumed = str(last) if last.exists() else None
+        if self.recipe.fine_tuning is not None and resumed is None:
+            checkpoint.begin(classifier, trainer.validate(classifier, datamodule=data, verbose=False)[0])
+            classifier.val_metrics.reset()  # validation left tensors of inference mode behind
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -208,6 +239,7 @@ class Job:
             seconds=seconds,
             images_per_second=checkpoint.images / seconds if seconds > 0 else 0.0,
             seed=self.seed,
+            start={name.removeprefix("val/"): value for name, value in checkpoint.start.items()},
         )
 
 

@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from ednag.data.files import Batch
+from ednag.retraining.finetuning import FineTuning, divergence
 from ednag.spaces.memory_format import fast_layout
 
 CHECK_EVERY = 50
@@ -45,7 +46,9 @@ class Recipe:
         channels_last: memory layout; on CPUs about 1.5 times as fast as the other. Networks that it would crash
             (:func:`ednag.spaces.memory_format.suits_channels_last`) are trained in the other.
         weights: which weights are tested and exported: the ``last``, as in the benchmarks, or the ``best`` by
-            validation accuracy.
+            validation accuracy. With ``fine_tuning``, the weights before training count as an epoch of their own.
+        fine_tuning: for networks that inherit weights: how they begin, and what of them is trained; see
+            :class:`FineTuning`.
     """
 
     epochs: int = 200
@@ -60,6 +63,7 @@ class Recipe:
     auxiliary_weight: float = 0.4
     channels_last: bool = True
     weights: Literal["last", "best"] = "last"
+    fine_tuning: FineTuning | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -71,7 +75,9 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """Fields that are primitives; a custom optimizer or schedule is only told by ``"custom"``."""
-        return {name: value if not callable(value) else "custom" for name, value in vars(self).items()}
+        told = {name: value if not callable(value) else "custom" for name, value in vars(self).items()}
+        begun = told.pop("fine_tuning")
+        return told if begun is None else {**told, "fine_tuning": vars(begun)}
 
 
 class ImageClassifier(pl.LightningModule):
@@ -86,6 +92,7 @@ class ImageClassifier(pl.LightningModule):
         num_classes: number of labels.
         recipe: how to train.
         seed: of mixup.
+        teacher: for distillation: a trained network that stays as it is; see :class:`FineTuning`.
 
     Raises:
         NonFiniteLoss: while training, if the loss becomes infinite or not a number.
@@ -93,13 +100,21 @@ class ImageClassifier(pl.LightningModule):
 
     failed: Tensor
 
-    def __init__(self, network: nn.Module, num_classes: int, recipe: Recipe | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        teacher: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.recipe = recipe or Recipe()
         self.memory_format = fast_layout(network) if self.recipe.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         self.num_classes = num_classes
         self.seed = seed
+        self._teacher = None if teacher is None else [teacher.eval().requires_grad_(False)]  # a list: not of the state
         self.val_metrics = _metrics(num_classes, "val/")
         self.test_metrics = _metrics(num_classes, "test/")
         self.register_buffer("failed", torch.tensor(False), persistent=False)
@@ -130,6 +145,11 @@ class ImageClassifier(pl.LightningModule):
             loss = loss + weight * share * self.loss(logits, labels)
             if share < 1:
                 loss = loss + weight * (1 - share) * self.loss(logits, labels.flip(0))
+        if self._teacher is not None and self.recipe.fine_tuning is not None:
+            options, teacher = self.recipe.fine_tuning, self._teacher[0].to(images.device)
+            with torch.no_grad():
+                said = teacher(images)
+            loss = loss.lerp(divergence(heads[0], said, options.temperature), options.distillation)
         self._watch(loss.detach(), batch_idx)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from ednag.core.storage import PART
+from ednag.core.storage import PART, save_state
 from ednag.data.module import epoch_seed
 
 LAST = "last.ckpt"
@@ -36,6 +37,7 @@ class EpochCheckpoint(Checkpoint):
         seconds: spent training, over all interrupted parts, without validation.
         images: training images seen.
         epochs: finished epochs.
+        start: validation metrics of the weights that training began with, where they were good for something.
     """
 
     def __init__(self, folder: Path, seed: int, keep_best: bool = False) -> None:
@@ -46,16 +48,26 @@ class EpochCheckpoint(Checkpoint):
         self.images = 0
         self.epochs = 0
         self.best = -1.0
+        self.start: dict[str, float] = {}
         self._started: float | None = None
+
+    def begin(self, classifier: pl.LightningModule, metrics: Mapping[str, float]) -> None:
+        """Count the weights before training as an epoch, the best so far."""
+        self.start = dict(metrics)
+        if self.keep_best:
+            self.best = metrics["val/top1"]
+            save_state(self.folder / BEST, {"state_dict": classifier.state_dict()})
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, as primitives."""
-        return {"seconds": self.seconds, "images": self.images, "epochs": self.epochs, "best": self.best}
+        names = ("seconds", "images", "epochs", "best", "start")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the counts."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.epochs, self.best = state_dict["epochs"], state_dict["best"]
+        self.start = state_dict.get("start", {})
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seed the epoch and start the clock."""

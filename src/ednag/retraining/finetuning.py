@@ -1,0 +1,139 @@
+"""Fine-tuning: a network begins with inherited weights, adapted on the task's images, and a head in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ednag.data.sampling import image_batch
+from ednag.fitness.discriminant import Head, cross_validated, fit_discriminant
+from ednag.fitness.probe import check_normalisation
+from ednag.spaces import SearchSpace
+from ednag.spaces.adaptation import Adaptation, chunked
+from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inverted_residual import InvertedResidualNetwork
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a network with inherited weights is prepared, and what of it is trained when.
+
+    Attributes:
+        calibration: training images that inherited weights are adapted on (:mod:`ednag.spaces.adaptation`).
+        head_images: training images that the first head is fitted to, by linear discriminant analysis.
+        shrinkage: of its covariance.
+        head_epochs: first epochs, in which the head alone is trained.
+        frozen_stages: first stages, the stem's included, that keep their weights to the end; 0 trains all.
+        train_norms: whether batch normalisation follows the images of training batches, and trains its scales and shifts.
+        distillation: share of the loss that is the divergence from what the parent says, prepared in the same way (Hinton
+            et al. 2015); 0 for none.
+        temperature: of both sides of that divergence.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    calibration: int = 256
+    head_images: int = 4000
+    shrinkage: float = 0.3
+    head_epochs: int = 1
+    frozen_stages: int = 3
+    train_norms: bool = False
+    distillation: float = 0.0
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        if min(self.calibration, self.head_images) < 8 or min(self.head_epochs, self.frozen_stages) < 0:
+            raise ValueError(
+                "need fine_tuning.calibration and head_images >= 8, head_epochs and frozen_stages >= 0; got "
+                f"{self.calibration}, {self.head_images}, {self.head_epochs} and {self.frozen_stages}"
+            )
+        if not 0 < self.shrinkage <= 1 or not 0 <= self.distillation <= 1 or self.temperature <= 0:
+            raise ValueError(
+                "need fine_tuning.shrinkage in (0, 1], distillation in [0, 1] and temperature > 0; got "
+                f"{self.shrinkage}, {self.distillation} and {self.temperature}"
+            )
+
+    def begin(self, network: nn.Module, space: SearchSpace, data: pl.LightningDataModule) -> None:
+        """Give a network its weights and its head, on the CPU.
+
+        Args:
+            network: as built by ``space``.
+            space: whose networks inherit weights.
+            data: images of the task, outside a Trainer.
+
+        Raises:
+            ValueError: if networks of the space inherit nothing, or images are not normalised as the parent's were.
+            ImportError: if the parent's weights are not installed.
+        """
+        if not isinstance(space, InheritingSpace) or not isinstance(network, InvertedResidualNetwork):
+            raise ValueError(
+                f"recipe.fine_tuning is for networks that inherit weights, as PretrainedLite's do; those of {space.name} "
+                "begin with random ones: leave it out"
+            )
+        batch = image_batch(data, self.head_images)
+        check_normalisation(space, data)
+        with torch.inference_mode(False), torch.no_grad():
+            Adaptation(space, batch.images[: self.calibration]).adapt(network)
+            features = chunked(network.features, batch.images)
+            head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage)
+            linear = cast("nn.Linear", network.classifier.get_submodule("linear"))
+            linear.weight.copy_(head.weight)
+            linear.bias.copy_(head.bias.clamp_min(-1e4))
+
+
+class Freezing(pl.Callback):
+    """Lets only those parts of a network learn that :class:`FineTuning` says, epoch by epoch.
+
+    Args:
+        options: what is trained when.
+    """
+
+    def __init__(self, options: FineTuning) -> None:
+        self.options = options
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set what learns in this epoch."""
+        network = cast("InvertedResidualNetwork", pl_module.network)
+        head_only = trainer.current_epoch < self.options.head_epochs
+        network.requires_grad_(not head_only)
+        network.classifier.requires_grad_(True)
+        frozen: list[nn.Module] = []
+        if self.options.frozen_stages:
+            stages = network.stages()[: self.options.frozen_stages]
+            frozen = [network.first_conv, *(block for stage in stages for _, block in stage)]
+        for module in frozen:
+            module.requires_grad_(False)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d) and not (self.options.train_norms and not head_only):
+                module.eval().requires_grad_(False)
+        for module in frozen:
+            module.eval()
+
+
+def scaled_head(features: Tensor, labels: Tensor, num_classes: int, shrinkage: float) -> Head:
+    """Fit a head whose logits are as sure as they are right: scaled to the least cross-entropy of held-out images.
+
+    Args:
+        features: ``(n, F)``.
+        labels: int64 ``(n,)``.
+        num_classes: number of labels.
+        shrinkage: see :func:`ednag.fitness.discriminant.fit_discriminant`.
+    """
+    held_out = cross_validated(features, labels, num_classes, shrinkage).clamp_min(-1e4)
+    scales = torch.logspace(-2, 2, 81, dtype=features.dtype)
+    losses = torch.stack([F.cross_entropy(scale * held_out, labels) for scale in scales])
+    best = scales[losses.argmin()]
+    head = fit_discriminant(features, labels, num_classes, shrinkage)
+    return Head(best * head.weight, best * head.bias)
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence from a teacher's distribution, times the temperature squared (Hinton et al. 2015)."""
+    own, target = (F.log_softmax(some / temperature, -1) for some in (logits, teacher))
+    return F.kl_div(own, target, reduction="batchmean", log_target=True) * temperature**2

@@ -1,0 +1,165 @@
+"""Fine-tuning of networks with inherited weights, on coloured patterns made here."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ednag.core.fingerprint import describe_object
+from ednag.core.storage import load_state
+from ednag.data.arrays import NumpyImages
+from ednag.fitness.discriminant import cross_validated
+from ednag.generation.report import Candidate, Report
+from ednag.retraining.finetuning import FineTuning, divergence, scaled_head
+from ednag.retraining.job import retrain
+from ednag.retraining.module import Recipe
+from ednag.spaces import NASBench201, PretrainedLite
+
+SPACE = PretrainedLite(resolutions=(32,))
+TEXT = "d=1,1,1 e=2,3,2 k=3,3,3 head=no r=32"
+MakeTrainer = Callable[..., Callable[..., pl.Trainer]]
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of stripes, 60 images each and 30 for the test: across, down, or both; colours mean nothing."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("patterns") / "patterns.npz"
+    arrays = {}
+    for part, each in (("train", 60), ("test", 30)):
+        labels = np.repeat(np.arange(3), each)
+        wave = np.sin(np.arange(32) / 2 + rng.uniform(0, 6, (len(labels), 1))) > 0
+        across, down = wave[:, None, :], wave[:, :, None]
+        shapes = np.where(
+            (labels == 0)[:, None, None], across, np.where((labels == 1)[:, None, None], down, across ^ down)
+        )
+        one, other = rng.integers(0, 256, (2, len(labels), 1, 1, 3))
+        pixels = np.where(shapes[..., None], one, other) + rng.normal(0, 30, (len(labels), 32, 32, 3))
+        arrays |= {f"x_{part}": pixels.clip(0, 255).astype(np.uint8), f"y_{part}": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+def images(path: Path) -> NumpyImages:
+    scale = {"mean": [127 / 255] * 3, "std": [128 / 255] * 3}
+    return NumpyImages(path, image_size=32, batch_size=32, val_fraction=0.3, crop_padding=0, min_area=0.5, **scale)
+
+
+def report(text: str = TEXT) -> Report:
+    return Report(describe_object(SPACE), "test", [Candidate(text, SPACE.parse(text).tolist(), 1.0)])
+
+
+def recipe(lr: float = 1e-3, epochs: int = 2, **options: object) -> Recipe:
+    fine = FineTuning(**{"calibration": 40, "frozen_stages": 2, **options})  # type: ignore[arg-type]
+    optimizer = partial(torch.optim.AdamW, lr=lr)
+    return Recipe(epochs=epochs, optimizer=optimizer, weights="best", fine_tuning=fine)  # type: ignore[arg-type]
+
+
+def test_a_head_in_closed_form_is_better_than_chance_and_training_never_makes_it_worse(
+    patterns: Path, tmp_path: Path, silent: MakeTrainer
+) -> None:
+    summary = retrain(report(), SPACE, images(patterns), recipe(lr=30.0, epochs=1), tmp_path, silent())
+    result = summary.results[0]
+    assert result.start["top1"] > 45  # chance is a third
+    assert result.val == result.start  # a learning rate of 30 destroys everything: the first head was kept
+    assert json.loads((tmp_path / "001/metrics.json").read_text())["start"] == result.start
+
+
+def test_only_what_may_learn_changes(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
+    summary = retrain(report(), SPACE, images(patterns), recipe(epochs=2), tmp_path, silent())
+    assert summary.results[0].status == "finished"
+    states = [load_state(tmp_path / "001" / name)["state_dict"] for name in ("last.ckpt",)]
+    begun = SPACE.build(SPACE.parse(TEXT), 3)
+    FineTuning(calibration=40).begin(begun, SPACE, images(patterns))
+    changed = {
+        name for name, value in begun.state_dict().items() if not torch.equal(states[0][f"network.{name}"], value)
+    }
+    assert all(name.startswith(("blocks.2.", "blocks.3.", "classifier.")) for name in changed)  # stages 3 and 4
+    assert not any(".bn." in name for name in changed)
+    assert {"classifier.linear.weight", "blocks.3.conv.depth_conv.conv.weight"} <= changed
+
+
+def test_head_epochs_train_the_head_alone(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
+    retrain(report(), SPACE, images(patterns), recipe(epochs=1, head_epochs=1), tmp_path, silent())
+    state = load_state(tmp_path / "001/last.ckpt")["state_dict"]
+    begun = SPACE.build(SPACE.parse(TEXT), 3)
+    FineTuning(calibration=40).begin(begun, SPACE, images(patterns))
+    for name, value in begun.state_dict().items():
+        assert torch.equal(state[f"network.{name}"], value) != name.startswith("classifier.")
+
+
+def test_a_killed_training_ends_as_an_uninterrupted_one(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
+    class Kill(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                raise KeyError("killed")
+
+    options = recipe(lr=1e-4, epochs=2, head_epochs=0)
+    whole = retrain(report(), SPACE, images(patterns), options, tmp_path / "whole", silent())
+
+    def killed(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+        return silent()(folder=folder, max_epochs=max_epochs, callbacks=[*callbacks, Kill()])
+
+    with pytest.raises(KeyError, match="killed"):
+        retrain(report(), SPACE, images(patterns), options, tmp_path / "killed", killed)
+    resumed = retrain(report(), SPACE, images(patterns), options, tmp_path / "killed", silent())
+    assert resumed.results[0].test == whole.results[0].test
+    assert resumed.results[0].start == whole.results[0].start
+
+
+def test_a_parent_can_teach(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
+    results = []
+    for share in (0.0, 0.9):
+        options = recipe(epochs=1, head_epochs=0, distillation=share)
+        results.append(retrain(report(), SPACE, images(patterns), options, tmp_path / str(share), silent()).results[0])
+    states = [load_state(tmp_path / str(share) / "001/last.ckpt")["state_dict"] for share in (0.0, 0.9)]
+    assert states[0].keys() == states[1].keys()  # the teacher is in no checkpoint
+    assert not torch.equal(states[0]["network.classifier.linear.weight"], states[1]["network.classifier.linear.weight"])
+    assert all(result.status == "finished" for result in results)
+
+
+def test_divergence_is_kullback_and_leiblers() -> None:
+    logits, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)).double()
+    p, q = (teacher / 3).softmax(-1), (logits / 3).softmax(-1)
+    expected = 9 * (p * (p / q).log()).sum(-1).mean()
+    torch.testing.assert_close(divergence(logits, teacher, 3.0), expected)
+    assert divergence(logits, logits, 3.0).abs() < 1e-12
+
+
+def test_the_heads_scale_minimises_the_cross_entropy_of_held_out_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(40)
+    x = (2.0 * F.one_hot(labels, 3) + torch.randn(120, 3, generator=generator)) * 50
+    head = scaled_head(x, labels, 3, 0.3)
+    held_out = cross_validated(x, labels, 3, 0.3)
+
+    def loss(scale: float) -> Tensor:
+        return F.cross_entropy(scale * held_out, labels)
+
+    factor = float(head.weight.norm() / scaled_weight(x, labels).norm())
+    assert loss(factor) <= min(loss(factor * 1.15), loss(factor / 1.15))
+    assert (head(x).argmax(1) == labels).float().mean() > 0.8
+
+
+def scaled_weight(x: Tensor, labels: Tensor) -> Tensor:
+    from ednag.fitness.discriminant import fit_discriminant
+
+    return fit_discriminant(x, labels, 3, 0.3).weight
+
+
+def test_spaces_without_weights_to_inherit_are_refused(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
+    space = NASBench201()
+    genes = torch.ones(6, dtype=torch.int64)
+    found = Report(describe_object(space), "test", [Candidate(space.describe(genes), genes.tolist(), 1.0)])
+    with pytest.raises(ValueError, match=r"recipe.fine_tuning is for networks that inherit weights"):
+        retrain(found, space, images(patterns), recipe(), tmp_path, silent(), network={"channels": 4, "cells": 1})
+    with pytest.raises(ValueError, match="distillation in"):
+        FineTuning(distillation=2.0)
+    with pytest.raises(ValueError, match="frozen_stages >= 0"):
+        FineTuning(frozen_stages=-1)
