@@ -54,6 +54,15 @@ class Archive:
         fitness: float64 ``(R, M)``.
         count: distinct architectures evaluated, int64 ``(R,)``.
         lookups: architectures asked for in all, repeats included, int64 ``(R,)``.
+
+    Examples:
+        >>> archive = Archive.empty(runs=1, num_genes=3)
+        >>> keys, genes, fitness = torch.tensor([[5, 7]]), torch.zeros(1, 2, 3, dtype=torch.int64), torch.tensor([[0.1, 0.2]])
+        >>> archive = archive.add(keys, genes, fitness, archive.unseen(keys), torch.tensor([2]))
+        >>> archive.count
+        tensor([2])
+        >>> archive.find(torch.tensor([[7, 8]]))[0]
+        tensor([[ True, False]])
     """
 
     keys: Tensor

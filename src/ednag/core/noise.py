@@ -18,6 +18,13 @@ class Noise:
 
     Raises:
         ValueError: if there is no seed, or one is negative.
+
+    Examples:
+        >>> noise = Noise([0, 1])  # two runs
+        >>> noise.uniform(3).shape
+        torch.Size([2, 3])
+        >>> torch.equal(Noise([1]).uniform(3)[0], Noise([0, 1]).uniform(3)[1])
+        True
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:

@@ -20,6 +20,10 @@ class Costs:
         params: trainable and frozen parameters, shared ones once.
         macs: multiply-accumulates for one image; what NAS-Bench-201 and most papers of the field call FLOPs.
         latency_ms: milliseconds for one batch, ``None`` where neither measured nor looked up.
+
+    Examples:
+        >>> Costs(params=81090, macs=2738506)
+        Costs(params=81090, macs=2738506, latency_ms=None)
     """
 
     params: int
@@ -53,6 +57,10 @@ def count_costs(network: nn.Module, input_shape: tuple[int, int, int]) -> Costs:
 
     Returns:
         costs without a latency.
+
+    Examples:
+        >>> count_costs(nn.Conv2d(3, 8, 3, padding=1, bias=False), (3, 32, 32))
+        Costs(params=216, macs=221184, latency_ms=None)
     """
     macs = 0
 

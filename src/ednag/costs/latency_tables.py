@@ -55,6 +55,13 @@ class LatencyTable(_Devices):
     Raises:
         FileNotFoundError: if a file is absent.
         ValueError: if a file is not such a table.
+
+    Examples:
+        >>> table = LatencyTable("nasbench201_latency")
+        >>> len(table.devices)
+        27
+        >>> table.latency(torch.tensor([3] * 6), "raspi4")
+        tensor(98.8875, dtype=torch.float64)
     """
 
     space = NASBench201.name
@@ -115,6 +122,11 @@ class LatencyModel(_Devices):
     Raises:
         FileNotFoundError: if the file is absent.
         ValueError: if it is not such a table.
+
+    Examples:
+        >>> model = LatencyModel("ofa_mobilenetv3", resolution=224)
+        >>> len(model.devices)
+        12
     """
 
     space = MobileNetV3.name

@@ -31,6 +31,11 @@ class Limits:
 
     Raises:
         ValueError: for a limit that is not positive.
+
+    Examples:
+        >>> from ednag.costs import Costs
+        >>> Limits(max_params=50_000).violation(Costs(params=75_000, macs=1))
+        0.5
     """
 
     max_params: float | None = None
@@ -79,6 +84,13 @@ class CostModel:
 
     Raises:
         ValueError: for a device that the table or this machine doesn't have, or a table without a device.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> model, space = CostModel(network={"channels": 16, "cells": 5}), NASBench201()
+        >>> model.setup(space)
+        >>> model.count(torch.tensor([3] * 6))
+        Costs(params=1531546, macs=220119690, latency_ms=None)
     """
 
     def __init__(

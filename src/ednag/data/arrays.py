@@ -78,6 +78,15 @@ class NumpyImages(ArrayDataModule):
         where: keep the images only for which an array of the file has this value, ``{"alphabet": 3}``; labels are
             numbered anew.
         options: see :class:`ArrayDataModule`.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "images.npz"
+        >>> np.savez(path, x_train=np.zeros((20, 8, 8), np.uint8), y_train=np.arange(20) % 2)
+        >>> data = NumpyImages(path, image_size=8)
+        >>> data.setup()
+        >>> data.num_classes
+        2
     """
 
     def __init__(self, path: Path, where: dict[str, int] | None = None, **options: Any) -> None:
@@ -132,6 +141,10 @@ class FashionMNIST(ArrayDataModule):
         root: folder of the four ``*-ubyte.gz`` files, such as that of Debian's package ``dataset-fashion-mnist``.
         flip: mirror training images.
         options: see :class:`ArrayDataModule`.
+
+    Examples:
+        >>> FashionMNIST(image_size=28).names[:3]
+        ('T-shirt/top', 'trouser', 'pullover')
     """
 
     names = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

@@ -26,6 +26,10 @@ class CIFAR10(ImageDataModule):
             ``train/<class>/*``, ``test/<class>/*``.
         download: fetch the official files where they are absent.
         options: see :class:`ImageDataModule`.
+
+    Examples:
+        >>> CIFAR10(root="data/downloads", cutout=16).augmentation  # nothing is read before setup
+        Augmentation(crop_padding=4, flip=True, cutout=16)
     """
 
     official: ClassVar[type[official.CIFAR10]] = official.CIFAR10
@@ -80,6 +84,10 @@ class CIFAR100(CIFAR10):
             ``train/<class>/*``, ``test/<class>/*``.
         download: fetch the official files where they are absent.
         options: see :class:`ImageDataModule`.
+
+    Examples:
+        >>> CIFAR100(root="data/downloads", batch_size=128).batch_size
+        128
     """
 
     official = official.CIFAR100
@@ -101,6 +109,15 @@ class Digits(ImageDataModule):
         batch_size: as in :class:`ImageDataModule`.
         in_channels: 1, or 3 for three equal ones.
         options: see :class:`ImageDataModule`.
+
+    Examples:
+        >>> data = Digits(image_size=16, batch_size=64)
+        >>> data.setup()
+        >>> data.num_classes, len(data.splits.train)
+        (10, 1295)
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, images.dtype
+        (torch.Size([64, 1, 16, 16]), torch.uint8)
     """
 
     def __init__(

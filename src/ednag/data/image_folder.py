@@ -52,6 +52,19 @@ class ImageFolder(ImageDataModule):
 
     Raises:
         ValueError: for an option out of range.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name, colour in [("cats", "red"), ("dogs", "blue")]:
+        ...     (root / name).mkdir()
+        ...     for number in range(8):
+        ...         Image.new("RGB", (40, 30), colour).save(root / name / f"{number}.png")
+        >>> data = ImageFolder(root, image_size=32)
+        >>> data.setup()
+        >>> data.class_names, len(data.splits.train)
+        (['cats', 'dogs'], 12)
     """
 
     def __init__(

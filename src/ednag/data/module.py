@@ -77,6 +77,15 @@ class ImageDataModule(pl.LightningDataModule):
 
     Raises:
         ValueError: for an option out of range.
+
+    Examples:
+        >>> from ednag.data import Digits
+        >>> data = Digits(val_fraction=0.2)
+        >>> data.setup()
+        >>> len(data.splits.train), len(data.splits.val)
+        (1151, 287)
+        >>> data.class_names
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']
     """
 
     def __init__(

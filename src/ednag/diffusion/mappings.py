@@ -16,7 +16,15 @@ from ednag.core.archive import average_rank, feasible
 
 
 class FitnessMapping(ABC):
-    """A fitness-to-weight mapping."""
+    """A fitness-to-weight mapping.
+
+    Examples:
+        >>> class Best(FitnessMapping):
+        ...     def log_weight(self, fitness, counts):
+        ...         return torch.zeros_like(fitness).where(fitness == fitness.amax(-1, keepdim=True), -torch.inf)
+        >>> Best()(torch.tensor([1.0, 3.0, 2.0])).exp()
+        tensor([0., 1., 0.])
+    """
 
     @abstractmethod
     def log_weight(self, fitness: Tensor, counts: Tensor) -> Tensor:
@@ -52,6 +60,10 @@ class PiecewiseLinear:
         factor: multiplies the accuracy first (released: CIFAR-10 1.0, CIFAR-100 1.2, ImageNet16-120 2.0).
         knots: accuracies in percent at which the slope changes, increasing.
         slopes: one more than knots.
+
+    Examples:
+        >>> PiecewiseLinear()(torch.tensor([30.0, 94.0, 95.0]))
+        tensor([  3., 463., 503.])
     """
 
     def __init__(
@@ -79,6 +91,10 @@ class Energy(FitnessMapping):
     Args:
         temperature: in units of fitness, > 0.
         stretch: applied to the fitness first.
+
+    Examples:
+        >>> Energy(temperature=2.0)(torch.tensor([90.0, 94.0]))
+        tensor([-2.,  0.])
     """
 
     def __init__(self, temperature: float = 1.0, stretch: PiecewiseLinear | None = None) -> None:
@@ -98,6 +114,10 @@ class Power(FitnessMapping):
     Args:
         power: exponent, > 0.
         temperature: in units of fitness, > 0.
+
+    Examples:
+        >>> Power(power=2.0)(torch.tensor([1.0, 3.0])).exp()
+        tensor([1., 9.])
     """
 
     def __init__(self, power: float = 1.0, temperature: float = 1.0) -> None:
@@ -112,7 +132,12 @@ class Power(FitnessMapping):
 
 
 class Identity(Power):
-    """``g = f``."""
+    """``g = f``.
+
+    Examples:
+        >>> Identity()(torch.tensor([1.0, 3.0])).exp()
+        tensor([1., 3.])
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,6 +148,10 @@ class Rank(FitnessMapping):
 
     Args:
         scale: share of the population over which the weight falls by ``e``, > 0.
+
+    Examples:
+        >>> Rank(scale=0.5)(torch.tensor([90.0, 94.0, 92.0, 10.0], dtype=torch.float64))
+        tensor([-1.0000, -0.0000, -0.5000, -1.5000], dtype=torch.float64)
     """
 
     def __init__(self, scale: float = 0.1) -> None:

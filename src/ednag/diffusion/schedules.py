@@ -16,7 +16,15 @@ from torch import Tensor
 
 
 class Schedule(ABC):
-    """A noise schedule."""
+    """A noise schedule.
+
+    Examples:
+        >>> class Root(Schedule):
+        ...     def level(self, time):
+        ...         return 1 - time.sqrt()
+        >>> Root().alphas(4)
+        tensor([1.0000, 0.5000, 0.2929, 0.1340, 0.0000], dtype=torch.float64)
+    """
 
     @abstractmethod
     def level(self, time: Tensor) -> Tensor:
@@ -51,6 +59,10 @@ class Cosine(Schedule):
 
     Args:
         offset: their ``s``, >= 0. At 0 this is ``(1 + cos(pi t / T)) / 2``.
+
+    Examples:
+        >>> Cosine(offset=0.0).alphas(4).round(decimals=2)
+        tensor([1.0000, 0.8500, 0.5000, 0.1500, 0.0000], dtype=torch.float64)
     """
 
     def __init__(self, offset: float = 0.008) -> None:
@@ -66,7 +78,12 @@ class Cosine(Schedule):
 
 
 class Linear(Schedule):
-    """Signal level falls linearly: ``1 - t / T``."""
+    """Signal level falls linearly: ``1 - t / T``.
+
+    Examples:
+        >>> Linear().alphas(4)
+        tensor([1.0000, 0.7500, 0.5000, 0.2500, 0.0000], dtype=torch.float64)
+    """
 
     def level(self, time: Tensor) -> Tensor:
         """See :meth:`Schedule.level`."""
@@ -79,6 +96,10 @@ class Levels(Schedule):
     Args:
         levels: from noisy to clean, increasing, in ``(0, 1]``: those of ``t = T - 1, ..., 0`` if there are ``T`` of them;
             ``t = T`` is pure noise, at level 0.
+
+    Examples:
+        >>> Levels([0.2, 0.7, 1.0]).alphas(3)
+        tensor([1.0000, 0.7000, 0.2000, 0.0000], dtype=torch.float64)
     """
 
     def __init__(self, levels: Sequence[float]) -> None:
@@ -103,6 +124,10 @@ class DDPM(Schedule):
     Args:
         first: ``beta`` of the first of 1,000 steps.
         last: ``beta`` of the last.
+
+    Examples:
+        >>> DDPM().alphas(2)
+        tensor([1.0000e+00, 7.9064e-02, 4.3186e-05], dtype=torch.float64)
     """
 
     def __init__(self, first: float = 1e-4, last: float = 0.02) -> None:

@@ -46,6 +46,13 @@ class GenerationCallback(pl.Callback):
     Args:
         generation: what to generate, and how.
         data: images of the task, for a fitness that looks at them; if omitted, the trainer's own data module.
+
+    Examples:
+        >>> from ednag.fitness import ZeroCostFitness
+        >>> from ednag.samplers import RandomSearch
+        >>> from ednag.spaces import NASBench201
+        >>> generation = Generation(NASBench201(), ZeroCostFitness(["params"]), RandomSearch(), evaluations=20)
+        >>> trainer = pl.Trainer(callbacks=[GenerationCallback(generation)], logger=False, accelerator="cpu")
     """
 
     def __init__(self, generation: Generation, data: pl.LightningDataModule | None = None) -> None:
@@ -130,6 +137,10 @@ class RetrainingCallback(pl.Callback):
         top_k: how many architectures, the best first; all of the report's where ``None``.
         network: options of the space's network.
         seed: of initial weights and of everything random in training.
+
+    Examples:
+        >>> from ednag.data import Digits
+        >>> callback = RetrainingCallback(Digits(), Recipe(epochs=6), top_k=1)
     """
 
     def __init__(

@@ -50,6 +50,12 @@ class Trainer(pl.Trainer):
     """Lightning's Trainer, and :meth:`generate` and :meth:`retrain`.
 
     All results of a verb go into ``default_root_dir``. The arguments are Lightning's.
+
+    Examples:
+        >>> from ednag.fitness import ZeroCostFitness
+        >>> from ednag.spaces import NASBench201
+        >>> trainer = Trainer(logger=False, accelerator="cpu", devices=1)
+        >>> plan = trainer.generate(space=NASBench201(), fitness=ZeroCostFitness(["params"]), evaluations=10, dry_run=True)
     """
 
     callbacks: list[pl.Callback]

@@ -17,6 +17,11 @@ class Corrector:
         diversity: share taken by distance to the others, among members that are fit enough.
         floor: a member is fit enough at this share of the way from 0 (or from the worst fitness, if that is negative)
             to the best.
+
+    Examples:
+        >>> x, fitness = torch.eye(4), torch.tensor([1.0, 4.0, 2.0, 3.0], dtype=torch.float64)
+        >>> Corrector(elite=0.5, diversity=0.0)(x, fitness, 2, u=torch.full((4,), 0.5))[0]  # the elite
+        tensor(1)
     """
 
     def __init__(self, elite: float = 0.1, diversity: float = 0.2, floor: float = 0.1) -> None:

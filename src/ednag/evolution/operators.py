@@ -13,6 +13,11 @@ class PolynomialMutation:
         rate: probability that a value is mutated, in ``[0, 1]``.
         index: distribution index, >= 0; the larger, the smaller the steps.
         span: width of the interval a value lives in; a step is at most that wide.
+
+    Examples:
+        >>> x, u = torch.zeros(1, 3), torch.tensor([[0.5, 0.1, 0.9]])
+        >>> PolynomialMutation(rate=1.0)(x, choose=torch.zeros(1, 3), u=u)
+        tensor([[ 0.0000, -0.4706,  0.4706]])
     """
 
     def __init__(self, rate: float = 0.6, index: float = 5.0, span: float = 2.0) -> None:

@@ -34,6 +34,18 @@ class Fitness(ABC):
         lookups: valid architectures asked for, repeats included.
         evaluations: architectures that :meth:`score` was called with.
         generating: whether generation is under way; :meth:`reveal` is refused then.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> class Convolutions(Fitness):
+        ...     def score(self, genes):
+        ...         return (genes == 3).sum(-1).double()
+        >>> fitness = Convolutions()
+        >>> fitness.setup(NASBench201())
+        >>> fitness(torch.tensor([[3] * 6, [0] * 6, [3] * 6]), torch.tensor([True, True, False]))
+        tensor([6., 0., -inf], dtype=torch.float64)
+        >>> fitness.evaluations
+        2
     """
 
     partial: bool = False

@@ -32,6 +32,14 @@ class ConstrainedFitness(Fitness):
 
     Raises:
         ValueError: if latency is limited and the cost model has none.
+
+    Examples:
+        >>> from ednag.fitness import ZeroCostFitness
+        >>> from ednag.spaces import NASBench201
+        >>> fitness = ConstrainedFitness(ZeroCostFitness(["params"]), Limits(max_params=100_000))
+        >>> fitness.setup(NASBench201())
+        >>> fitness.violates(torch.tensor([[3] * 6, [0] * 6]), torch.tensor([True, True]))
+        tensor([ True, False])
     """
 
     def __init__(self, fitness: Fitness, limits: Limits, cost_model: CostModel | None = None) -> None:

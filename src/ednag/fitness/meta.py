@@ -40,6 +40,10 @@ class MetaFitness(Fitness):
 
     Raises:
         ValueError: if ``images`` is below 1.
+
+    Examples:
+        >>> MetaFitness(beta=-1.0).name  # the shipped predictor is read, and images are looked at, in setup
+        'predicted score'
     """
 
     name = "predicted score"

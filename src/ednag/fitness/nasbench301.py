@@ -35,6 +35,9 @@ class NASBench301Fitness(Fitness):
         FileNotFoundError: if the models are absent.
         ValueError: if the file is damaged or of another layout.
         ImportError: if the package that runs the models is not installed.
+
+    Examples:
+        >>> fitness = NASBench301Fitness("nasbench301")  # doctest: +SKIP
     """
 
     def __init__(self, models: str | Path = "nasbench301", noise: bool = False, seed: int = 0) -> None:
@@ -87,6 +90,9 @@ class NASBench301TableFitness(PartialTableFitness):
     Raises:
         FileNotFoundError: if the table is absent.
         ValueError: if the table is damaged, of another benchmark, or lacks the data set.
+
+    Examples:
+        >>> fitness = NASBench301TableFitness("zc_nasbench301")  # doctest: +SKIP
     """
 
     def __init__(self, table: str | Path = "zc_nasbench301", dataset: str = "cifar10") -> None:

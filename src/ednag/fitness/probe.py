@@ -43,6 +43,10 @@ class ProbeFitness(Fitness):
 
     Raises:
         ValueError: for an option out of range.
+
+    Examples:
+        >>> ProbeFitness(images=500).name  # images are looked at in setup
+        'probe accuracy (%)'
     """
 
     name = "probe accuracy (%)"

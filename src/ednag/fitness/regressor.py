@@ -23,6 +23,9 @@ class RegressorFitness(Fitness):
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or no checkpoint of an :class:`ednag.predictor.accuracy_regressor.AccuracyRegressor`.
+
+    Examples:
+        >>> fitness = RegressorFitness("runs/fit/regressor.ckpt")  # doctest: +SKIP
     """
 
     def __init__(self, checkpoint: Path) -> None:

@@ -36,6 +36,15 @@ class BenchmarkFitness(Fitness):
     Raises:
         FileNotFoundError: if the table is absent.
         ValueError: if the table is damaged, or lacks the data set or the number of epochs.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> fitness = BenchmarkFitness("nasbench201", "cifar10", epochs=200)
+        >>> fitness.setup(NASBench201())
+        >>> fitness.score(torch.tensor([[3] * 6]))
+        tensor([90.1987], dtype=torch.float64)
+        >>> fitness.name
+        'nasbench201 cifar10 valid accuracy after 200 epochs, %'
     """
 
     def __init__(
@@ -240,6 +249,12 @@ class NASBench101Fitness(PartialTableFitness):
     Raises:
         FileNotFoundError: if the table is absent.
         ValueError: if the table is damaged or of another benchmark, or lacks the number of epochs.
+
+    Examples:
+        >>> fitness = NASBench101Fitness(epochs=108)
+        >>> fitness.setup(NASBench101())
+        >>> fitness.known_cells > 30_000  # a sample of 423,624 ships with the package
+        True
     """
 
     def __init__(

@@ -59,6 +59,14 @@ class TrainingFitness(Fitness):
         image_size: side in pixels that images are scaled to.
         network: options of the space's networks, such as ``{"channels": 8, "cells": 1}``.
         seed: of the draw of images; with the architecture's identity, of its weights and the order of its images.
+
+    Examples:
+        >>> from ednag.data import Digits
+        >>> from ednag.spaces import NASBench201
+        >>> fitness = TrainingFitness(Budget(steps=8, batch_size=32), image_size=8, network={"channels": 4, "cells": 1})
+        >>> fitness.setup(NASBench201(), Digits(image_size=8))
+        >>> bool(fitness.score(torch.tensor([[3] * 6])) > 10)  # ten classes
+        True
     """
 
     name = "validation accuracy (%)"

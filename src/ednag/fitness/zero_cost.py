@@ -45,6 +45,15 @@ class ZeroCostFitness(Fitness):
 
     Raises:
         ValueError: for an unknown proxy, none at all, or a size out of range.
+
+    Examples:
+        >>> from ednag.data import Digits
+        >>> from ednag.spaces import NASBench201
+        >>> fitness = ZeroCostFitness(["naswot"], batch_size=16, network={"channels": 4, "cells": 1})
+        >>> fitness.setup(NASBench201(), Digits(image_size=8))
+        >>> scores = fitness.score(torch.tensor([[3] * 6, [1] * 6]))
+        >>> bool(scores[0] > scores[1])
+        True
     """
 
     def __init__(

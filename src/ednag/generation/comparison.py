@@ -64,6 +64,14 @@ class Comparison:
 
     Raises:
         ValueError: if there is no sampler, or a number is out of range.
+
+    Examples:
+        >>> from ednag.fitness import ZeroCostFitness
+        >>> from ednag.samplers import LocalSearch, RandomSearch
+        >>> from ednag.spaces import NASBench201
+        >>> samplers = {"local": LocalSearch(), "random": RandomSearch()}
+        >>> Comparison(NASBench201(), ZeroCostFitness(["params"]), samplers, range(4), 20, [10, 20]).seeds
+        range(0, 4)
     """
 
     def __init__(

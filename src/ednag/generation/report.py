@@ -27,6 +27,11 @@ class Candidate:
         costs: by name: ``params``, ``macs``, ``latency_ms``.
         seed: the run that found it first.
         evaluation: after how many distinct evaluations of that run.
+
+    Examples:
+        >>> best = Candidate("64-1234-basic", [0, 1, 2, 3, 0, 0], fitness=47.1)
+        >>> best.costs
+        {}
     """
 
     architecture: str
@@ -51,6 +56,14 @@ class Report:
             runs). The candidates are the front then.
         counts: seeds, look-ups, distinct evaluations, and the rates of valid, unique and novel architectures.
         version: :data:`REPORT_VERSION`.
+
+    Examples:
+        >>> import tempfile
+        >>> report = Report({"class_path": "ednag.spaces.NASBench201"}, "accuracy, %", candidates=[])
+        >>> path = Path(tempfile.mkdtemp()) / "report.json"
+        >>> report.save(path)
+        >>> Report.load(path).load_space().name
+        'nasbench201'
     """
 
     space: dict[str, Any]

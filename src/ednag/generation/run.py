@@ -70,6 +70,17 @@ class Generation:
         distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` or ``genes``. If omitted,
             ``isomorphism``, but ``genes`` under limits or with an objective, as isomorphic architectures can differ in cost.
         save_seconds: least time between two saved states; 5, or the environment variable ``EDNAG_SAVE_SECONDS``.
+
+    Examples:
+        >>> import tempfile
+        >>> from ednag.fitness import ZeroCostFitness
+        >>> from ednag.samplers import RandomSearch
+        >>> from ednag.spaces import NASBench201
+        >>> generation = Generation(NASBench201(), ZeroCostFitness(["params"]), RandomSearch(), evaluations=20, top_k=1)
+        >>> generation.setup(None, torch.device("cpu"))
+        >>> state = generation.run(Path(tempfile.mkdtemp()))
+        >>> generation.report(state).counts["distinct_evaluations"]
+        20
     """
 
     space: SearchSpace

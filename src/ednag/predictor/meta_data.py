@@ -145,6 +145,10 @@ class MetaData(pl.LightningDataModule):
         skip_missing: leave out the tasks that have no features and whose images are not here, with a warning that counts
             them by source; of ``test_sources`` and ``val_sources``, those that have tasks then count.
         seed: of the order of tasks and the choice of validation sources.
+
+    Examples:
+        >>> MetaData(batch_size=4).batch_size
+        4
     """
 
     def __init__(

@@ -52,6 +52,11 @@ class MetaPredictor(pl.LightningModule):
 
     Raises:
         ValueError: for an option out of range or an unknown name.
+
+    Examples:
+        >>> model = MetaPredictor(space="nasbench201", width=8, heads=2, members=2)
+        >>> model.space.name, sum(weight.numel() for weight in model.parameters()) > 0
+        ('nasbench201', True)
     """
 
     feature_mean: Tensor

@@ -49,6 +49,10 @@ class Recipe:
             validation accuracy. With ``fine_tuning``, the weights before training count as an epoch of their own.
         fine_tuning: for networks that inherit weights: how they begin, and what of them is trained; see
             :class:`FineTuning`.
+
+    Examples:
+        >>> Recipe(epochs=12, label_smoothing=0.1).settings()["lr"]
+        0.1
     """
 
     epochs: int = 200
@@ -96,6 +100,13 @@ class ImageClassifier(pl.LightningModule):
 
     Raises:
         NonFiniteLoss: while training, if the loss becomes infinite or not a number.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> network = NASBench201().build(torch.tensor([3] * 6), num_classes=10, channels=4, cells=1)
+        >>> classifier = ImageClassifier(network, num_classes=10, recipe=Recipe(epochs=1))
+        >>> classifier(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
     """
 
     failed: Tensor

@@ -34,6 +34,11 @@ class Result:
         images_per_second: training images per second.
         seed: of initial weights, and of what is random while training.
         start: metrics of validation images before training, of a network that began with inherited weights.
+
+    Examples:
+        >>> result = Result(1, "64-1234-basic", [0, 1, 2, 3, 0, 0], 47.1, "finished", "", 10, 20, {"top1": 90.0}, {"top1": 89.0}, 6, 1.0, 99.0, 0)
+        >>> result.test["top1"]
+        89.0
     """
 
     rank: int
@@ -61,6 +66,10 @@ class Summary:
         results: one for each architecture.
         run_dir: the folder; architecture ``rank`` is in ``run_dir/<rank>``, three digits.
         supernets: where initial weights came from, if from supernets: their paths and digests.
+
+    Examples:
+        >>> Summary([], Path("runs/retrained")).best is None
+        True
     """
 
     results: list[Result]

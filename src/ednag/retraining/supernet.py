@@ -62,6 +62,9 @@ class SupernetWeights(pl.Callback):
         FileNotFoundError: once the training begins, if there is no such file.
         ValueError: if ``recalibration_batches`` is negative; once the training begins, if the checkpoint or the network
             doesn't suit.
+
+    Examples:
+        >>> callback = SupernetWeights("ofa_mbv3_w1.0")  # the file is read when a training begins
     """
 
     def __init__(self, path: str | Path, recalibration_batches: int = 0) -> None:

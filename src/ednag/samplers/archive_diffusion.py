@@ -86,6 +86,15 @@ class ArchiveDiffusion(Sampler):
             (:class:`ednag.fitness.MetaFitness`); ``None`` for none. It chooses half of the first architectures (the best
             of 1,024 uniform ones), and its ranks become the mean of the surrogate, by a coefficient that the evaluations
             correct (:class:`Prior`). A :class:`~ednag.generation.run.Generation` sets it up.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> target = torch.tensor([3, 1, 2, 3, 0, 4])
+        >>> def fitness(genes, valid):
+        ...     return (genes == target).sum(-1).double().where(valid, -torch.inf)
+        >>> state = ArchiveDiffusion().sample(NASBench201(), fitness, seeds=range(3), evaluations=60)
+        >>> state.archive.fitness.amax(1)
+        tensor([6., 6., 6.], dtype=torch.float64)
     """
 
     def __init__(

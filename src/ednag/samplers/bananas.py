@@ -39,6 +39,13 @@ class Bananas(Sampler):
         bound: see above; the smaller, the more the top counts.
         window: architectures that are learned from: the best half and the latest of the others.
         encoding: what the networks see: ``paths``, with one-hot genes where a space has no features, or ``one-hot``.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> def fitness(genes, valid):
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> Bananas(epochs=10).sample(NASBench201(), fitness, evaluations=20).archive.count
+        tensor([20])
     """
 
     def __init__(

@@ -29,6 +29,15 @@ class State:
         archive: everything evaluated so far.
         step: steps taken.
         memory: what the algorithm carries from step to step, tensors with leading dimension ``R``.
+
+    Examples:
+        >>> from ednag.samplers import RandomSearch
+        >>> from ednag.spaces import NASBench201
+        >>> state = RandomSearch().init(NASBench201(), seeds=[0, 1, 2])
+        >>> state.archive.count
+        tensor([0, 0, 0])
+        >>> sorted(state.state_dict())
+        ['archive', 'memory', 'noise', 'step']
     """
 
     problem: Problem
@@ -69,6 +78,15 @@ class Sampler(ABC):
     A subclass implements :meth:`ask` and :meth:`tell`, and :meth:`start` where it carries memory. ``ask`` never sees
     fitness and ``tell`` never draws an architecture, so that a caller may evaluate in its own way.
     A sampler holds settings only: what a run knows is in its :class:`State`, and what it searches in the :class:`Problem`.
+
+    Examples:
+        >>> from ednag.samplers import RandomSearch
+        >>> from ednag.spaces import NASBench201
+        >>> def fitness(genes, valid):  # how many 3x3 convolutions
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> state = RandomSearch().sample(NASBench201(), fitness, seeds=[0, 1], evaluations=20)
+        >>> state.archive.fitness.amax(1)
+        tensor([4., 4.], dtype=torch.float64)
     """
 
     def init(self, problem: Problem | SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:

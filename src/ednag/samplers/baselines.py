@@ -17,6 +17,13 @@ class RandomSearch(Sampler):
 
     Args:
         batch: architectures proposed at once.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> def fitness(genes, valid):
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> RandomSearch().sample(NASBench201(), fitness, seeds=[0, 1], evaluations=20).archive.count
+        tensor([20, 20])
     """
 
     def __init__(self, batch: int = 10) -> None:
@@ -39,6 +46,13 @@ class RegularisedEvolution(Sampler):
     Args:
         population: members kept.
         tournament: members that compete to be the parent.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> def fitness(genes, valid):
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> RegularisedEvolution(population=10, tournament=5).sample(NASBench201(), fitness, evaluations=20).archive.count
+        tensor([20])
     """
 
     def __init__(
@@ -78,6 +92,13 @@ class LocalSearch(Sampler):
 
     The neighbours of the current architecture are tried in a random order; the first better one becomes current.
     (White et al. 2021 show how strong this baseline is.)
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> def fitness(genes, valid):
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> LocalSearch().sample(NASBench201(), fitness, evaluations=60).archive.fitness.max()
+        tensor(6., dtype=torch.float64)
     """
 
     def start(self, state: State) -> State:

@@ -35,6 +35,14 @@ class EvolutionaryDiffusion(Sampler):
         denoise: whether to denoise at all (an ablation: without it, only the corrector works).
         normalise: stretch every member to [-1, 1] after denoising and after mutation, as the released program does.
         layout: width of the continuous genes: the ``published`` one, or ``compact`` without constant rows.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> def fitness(genes, valid):
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> state = EvolutionaryDiffusion(population=10, num_steps=5).sample(NASBench201(), fitness)
+        >>> state.step
+        6
     """
 
     def __init__(

@@ -183,6 +183,9 @@ class OptunaTPE(LibrarySampler):
     Args:
         startup: random architectures before the first model.
         candidates: samples of the model among which the best expected improvement is proposed.
+
+    Examples:
+        >>> state = OptunaTPE().sample(NASBench201(), fitness, evaluations=50)  # doctest: +SKIP
     """
 
     package = "optuna"
@@ -223,6 +226,9 @@ class Nevergrad(LibrarySampler):
     Args:
         optimizer: name in Nevergrad's registry: ``DiscreteOnePlusOne``, ``NGOpt`` (its own choice), ...
         budget: evaluations that Nevergrad is told it has; some of its optimisers plan with it.
+
+    Examples:
+        >>> state = Nevergrad().sample(NASBench201(), fitness, evaluations=50)  # doctest: +SKIP
     """
 
     package = "nevergrad"
@@ -281,6 +287,9 @@ class PymooGA(LibrarySampler):
     Args:
         population: members kept, and random architectures at the start.
         offspring: architectures a generation; as many as members where ``None``.
+
+    Examples:
+        >>> state = PymooGA().sample(NASBench201(), fitness, evaluations=50)  # doctest: +SKIP
     """
 
     package = "pymoo"

@@ -50,6 +50,19 @@ class ParetoDiffusion(ArchiveDiffusion):
         surrogate: the model of fitness; by default one with little noise, whose features weigh more than the genes.
         options: further settings of :class:`ArchiveDiffusion`. There are no epochs here: a front has no single optimum to
             be stuck at.
+
+    Examples:
+        >>> from ednag.samplers import Problem
+        >>> from ednag.spaces import NASBench201
+        >>> class Convolutions:  # a cost: how many 3x3 convolutions
+        ...     quick = True
+        ...     def __call__(self, genes):
+        ...         return (genes == 3).sum(-1).double()
+        >>> def fitness(genes, valid):
+        ...     return genes.sum(-1).double().where(valid, -torch.inf)
+        >>> problem = Problem(NASBench201(), cost=Convolutions())
+        >>> ParetoDiffusion().sample(problem, fitness, evaluations=20).archive.count
+        tensor([20])
     """
 
     def __init__(

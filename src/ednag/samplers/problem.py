@@ -28,6 +28,12 @@ class FitnessFunction(Protocol):
     It may also have a method ``violates(genes, valid)``, which tells, before anything is scored, which architectures
     violate a constraint: these are looked at, remembered and told to the sampler, and cost no evaluation. And it may
     have a flag ``partial``: what it scores ``-inf`` is then unknown rather than bad, which says nothing about others.
+
+    Examples:
+        >>> def fitness(genes, valid):
+        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
+        >>> fitness(torch.tensor([[[3, 3, 0]]]), torch.tensor([[True]]))
+        tensor([[2.]], dtype=torch.float64)
     """
 
     def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
@@ -65,6 +71,14 @@ class Problem:
         >>> genes = problem.space.parse("|skip_connect~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|")
         >>> bool(problem.key(genes) == problem.space.identity(genes))
         True
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> genes = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 3, 0, 0, 0]])  # both compute nothing
+        >>> Problem(NASBench201()).key(genes)
+        tensor([0, 0])
+        >>> Problem(NASBench201(), distinct="genes").key(genes)
+        tensor([  0, 375])
     """
 
     space: SearchSpace

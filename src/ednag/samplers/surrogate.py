@@ -82,6 +82,16 @@ class GaussianProcess:
         trust: coefficient that a :class:`Prior` is expected to have as the mean of the process, before any evaluation.
         certainty: how strongly, >= 0: the coefficient is ``N(trust, signal variance / certainty)``. Members inform it
             with a weight of about 2 each, so that 20 is worth about ten evaluations.
+
+    Examples:
+        >>> from ednag.spaces import NASBench201
+        >>> model, space = GaussianProcess(), NASBench201()
+        >>> genes = torch.tensor([[[0] * 6, [3] * 6]])
+        >>> known, member = model.embed(space, genes), torch.ones(1, 2, dtype=torch.bool)
+        >>> target = torch.tensor([[-1.0, 1.0]], dtype=torch.float64)
+        >>> score = model.score(space, known, target, member, known)
+        >>> bool(score[0, 1] > score[0, 0])
+        True
     """
 
     def __init__(

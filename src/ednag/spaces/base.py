@@ -28,6 +28,13 @@ class Layout:
         dim: ``D``, the length of the vector.
         positions: for each gene, the place of each of its choices, in ``0 .. dim - 1``; places that no choice claims
             are noise that decoding ignores.
+
+    Examples:
+        >>> layout = Layout.compact((2, 3))
+        >>> layout.encode(torch.tensor([1, 2]))
+        tensor([0., 1., 0., 0., 1.])
+        >>> layout.decode(torch.tensor([0.3, 0.1, 0.2, 0.9, 0.4]))
+        tensor([0, 1])
     """
 
     dim: int
@@ -78,6 +85,17 @@ class SearchSpace(ABC):
 
     A subclass sets :attr:`name` and :attr:`cardinalities` and implements :meth:`identity`, :meth:`describe`,
     :meth:`parse` and :meth:`build`. See :mod:`ednag.core.archive` for the legend of shapes.
+
+    Examples:
+        >>> from ednag.core.noise import Noise
+        >>> from ednag.spaces import NASBench201
+        >>> space = NASBench201()
+        >>> genes = space.random(Noise([0]), 4)  # one run, four architectures
+        >>> genes.shape
+        torch.Size([1, 4, 6])
+        >>> architecture = space.describe(genes[0, 0])
+        >>> space.parse(architecture).equal(genes[0, 0])
+        True
     """
 
     name: str

@@ -44,6 +44,13 @@ class DARTS(SearchSpace):
     numbering of the nodes wherever another order is topological (it permutes channels of the concatenation, which a
     1x1 convolution or a linear layer follows). It doesn't merge cells that are different graphs yet could compute the
     same, such as through the sum with a skip connection: all nodes are part of the output.
+
+    Examples:
+        >>> from ednag.core.noise import Noise
+        >>> space = DARTS()
+        >>> genes = space.random(Noise([0]), 1)[0, 0]
+        >>> space.describe(genes)[:60]
+        "Genotype(normal=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ("
     """
 
     name = "darts"

@@ -92,6 +92,12 @@ class MobileNetV3(InheritingSpace):
 
     Raises:
         ValueError: for another width.
+
+    Examples:
+        >>> space = MobileNetV3()
+        >>> genes = space.parse("ks=33,33,33,33,33 e=33,33,33,33,33 d=2,2,2,2,2")
+        >>> space.settings(genes)["d"]
+        [2, 2, 2, 2, 2]
     """
 
     name = "mobilenetv3"

@@ -38,6 +38,14 @@ class NASBench101(SearchSpace):
     Genes: 21 edges (0 or 1) in the order of :data:`EDGES`, then the operations of vertices 1 to 5. Vertices that no
     path from input to output passes are pruned, as the benchmark does; genes are valid if a path is left and at most
     nine edges.
+
+    Examples:
+        >>> space = NASBench101()
+        >>> genes = space.parse("010001000 input,conv3x3-bn-relu,output")
+        >>> int(genes.sum()), bool(space.valid(genes))
+        (2, True)
+        >>> space.describe(genes)
+        '010001000 input,conv3x3-bn-relu,output'
     """
 
     name = "nasbench101"

@@ -23,7 +23,17 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 class NASBench201(SearchSpace):
-    """Cells of four nodes whose six edges carry one of five operations each: 15,625 cells in 6,466 isomorphism classes."""
+    """Cells of four nodes whose six edges carry one of five operations each: 15,625 cells in 6,466 isomorphism classes.
+
+    Examples:
+        >>> space = NASBench201()
+        >>> genes = space.parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|")
+        >>> genes
+        tensor([3, 0, 1, 0, 0, 2])
+        >>> network = space.build(genes, num_classes=10, channels=4, cells=1)
+        >>> network(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
 
     name = "nasbench201"
     cardinalities = (len(OPERATIONS),) * len(EDGES)

@@ -61,6 +61,11 @@ class PretrainedLite(InheritingSpace):
 
     Raises:
         ValueError: for another parent, or resolutions that are no increasing multiples of 32.
+
+    Examples:
+        >>> space = PretrainedLite(resolutions=[96])
+        >>> space.describe(space.largest)
+        'd=2,2,3,3,4,1 e=6,6,6,6,6,6 k=3,5,3,5,5,3 head=yes r=96'
     """
 
     name = "pretrained_lite"

@@ -87,6 +87,14 @@ class TransNAS101Micro(TransNAS101):
 
     Every cell stands in modules that keep and modules that halve the resolution. In the latter, a skip connection from
     the input is a :class:`FactorizedReduction`, an operation with weights.
+
+    Examples:
+        >>> space = TransNAS101Micro()
+        >>> genes = space.parse("64-41414-3_00_120")
+        >>> genes
+        tensor([3, 0, 0, 1, 2, 0])
+        >>> space.edges(genes)
+        {'cell': [('in', '1', 'nor_conv_3x3'), ('in', 'out', 'skip_connect'), ('1', 'out', 'nor_conv_1x1')]}
     """
 
     name = "transnas101_micro"
@@ -140,6 +148,11 @@ class TransNAS101Macro(TransNAS101):
     A skeleton doubles the channels one to three times and halves the resolution one to four times. Genes 0 to 3 are
     the types of the first modules less one; genes 4 and 5 are 0 if the module is absent (the fifth one only along
     with the sixth), else its type. Each skeleton has one gene string.
+
+    Examples:
+        >>> space = TransNAS101Macro()
+        >>> space.modules(space.parse("64-1234-basic"))
+        tensor([1, 2, 3, 4, 0, 0])
     """
 
     name = "transnas101_macro"
