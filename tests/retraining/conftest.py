@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 
@@ -47,3 +48,22 @@ def short_trainer(**options: object) -> Callable[..., pl.Trainer]:
 @pytest.fixture
 def silent() -> Callable[..., Callable[..., pl.Trainer]]:
     return short_trainer
+
+
+@pytest.fixture(scope="session")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of stripes, 60 images each and 30 for the test: across, down, or both; colours mean nothing."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("patterns") / "patterns.npz"
+    arrays = {}
+    for part, each in (("train", 60), ("test", 30)):
+        labels = np.repeat(np.arange(3), each)
+        wave = np.sin(np.arange(32) / 2 + rng.uniform(0, 6, (len(labels), 1))) > 0
+        across, down = wave[:, None, :], wave[:, :, None]
+        shapes = np.where(
+            (labels == 0)[:, None, None], across, np.where((labels == 1)[:, None, None], down, across ^ down)
+        )
+        one, other = rng.integers(0, 256, (2, len(labels), 1, 1, 3))
+        pixels = np.where(shapes[..., None], one, other) + rng.normal(0, 30, (len(labels), 32, 32, 3))
+        arrays |= {f"x_{part}": pixels.clip(0, 255).astype(np.uint8), f"y_{part}": labels}
+    np.savez(path, **arrays)
+    return path

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -25,25 +24,6 @@ from ednag.spaces import NASBench201, PretrainedLite
 SPACE = PretrainedLite(resolutions=(32,))
 TEXT = "d=1,1,1 e=2,3,2 k=3,3,3 head=no r=32"
 MakeTrainer = Callable[..., Callable[..., pl.Trainer]]
-
-
-@pytest.fixture(scope="module")
-def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of stripes, 60 images each and 30 for the test: across, down, or both; colours mean nothing."""
-    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("patterns") / "patterns.npz"
-    arrays = {}
-    for part, each in (("train", 60), ("test", 30)):
-        labels = np.repeat(np.arange(3), each)
-        wave = np.sin(np.arange(32) / 2 + rng.uniform(0, 6, (len(labels), 1))) > 0
-        across, down = wave[:, None, :], wave[:, :, None]
-        shapes = np.where(
-            (labels == 0)[:, None, None], across, np.where((labels == 1)[:, None, None], down, across ^ down)
-        )
-        one, other = rng.integers(0, 256, (2, len(labels), 1, 1, 3))
-        pixels = np.where(shapes[..., None], one, other) + rng.normal(0, 30, (len(labels), 32, 32, 3))
-        arrays |= {f"x_{part}": pixels.clip(0, 255).astype(np.uint8), f"y_{part}": labels}
-    np.savez(path, **arrays)
-    return path
 
 
 def images(path: Path) -> NumpyImages:

@@ -133,6 +133,8 @@ class EDNAGCLI(LightningCLI):
         self._log_config()
         summary = self.trainer.retrain(**arguments)
         say(summary_table(summary))
+        if summary.verdict:
+            say(summary.verdict)
         failed = [result for result in summary.results if result.status == "failed"]
         for result in failed:
             say(f"{result.architecture} failed: {result.reason}")
@@ -158,8 +160,12 @@ class EDNAGCLI(LightningCLI):
             logger.log_hyperparams(self.config_dump)
 
 
+FLAGS = ("--dry_run", "--baselines")
+"""Options that need no value."""
+
+
 def expand(args: list[str]) -> list[str]:
-    """Replace ``--preset NAME`` by its configuration, add a resumed run's in front, and let ``--dry_run`` be a flag.
+    """Replace ``--preset NAME`` by its configuration, add a resumed run's in front, and let flags stand alone.
 
     Raises:
         ValueError: for an unknown preset, or a directory without a run.
@@ -168,8 +174,8 @@ def expand(args: list[str]) -> list[str]:
     presets: list[str] = []
     rest = iter(args)
     for word in rest:
-        if word == "--dry_run":
-            out.append("--dry_run=true")
+        if word in FLAGS:
+            out.append(f"{word}=true")
             continue
         name, equals, value = word.partition("=")
         if name not in ("--preset", "--resume"):

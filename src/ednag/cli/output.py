@@ -99,7 +99,16 @@ def summary_table(summary: Summary) -> str:
         "status",
     ]
     rows = [
-        [r.architecture, r.params, r.macs, r.fitness, r.val.get("top1"), r.test.get("top1"), r.epochs, r.status]
-        for r in summary.results
+        [
+            f"{r.label}: {r.architecture}" if r.label else r.architecture,
+            r.params,
+            r.macs,
+            r.fitness,
+            r.val.get("top1"),
+            r.test.get("top1"),
+            r.epochs,
+            r.status,
+        ]
+        for r in (*summary.results, *summary.baselines)
     ]
     return text_table(header, rows)

@@ -262,6 +262,7 @@ class Trainer(pl.Trainer):
         top_k: int | None = None,
         network: dict[str, Any] | None = None,
         seed: int = 0,
+        baselines: bool = False,
     ) -> Summary:
         """Build the best architectures of a report and train them for real.
 
@@ -273,6 +274,8 @@ class Trainer(pl.Trainer):
             top_k: how many architectures, the best first; all of the report's if not given.
             network: options of the space's network, such as ``{"channels": 16, "cells": 5}``.
             seed: of initial weights and of everything random in training.
+            baselines: also train what the networks are to be held against: their parent, where they inherit weights, a
+                thin ResNet of equal cost from scratch, and random members of the space.
 
         Raises:
             ValueError: if there are no images, or ``max_epochs`` was set in place of the recipe's epochs.
@@ -298,6 +301,7 @@ class Trainer(pl.Trainer):
             network=network,
             seed=seed,
             supernets=supernets,
+            baselines=baselines,
         )
         finished = [result for result in summary.results if result.status == "finished"]
         counts = {"architectures": len(summary.results), "finished": len(finished)}

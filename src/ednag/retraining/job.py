@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +16,13 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
+from ednag.core.fingerprint import describe_object
 from ednag.core.storage import atomic_write, load_state, write_json
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask, describe_data
 from ednag.data.module import ImageDataModule
 from ednag.generation.report import Candidate, Report
+from ednag.retraining.baselines import plan_baselines, verdict
 from ednag.retraining.export import ARCHITECTURE, WEIGHTS
 from ednag.retraining.finetuning import Freezing
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
@@ -56,6 +58,7 @@ def retrain(
     network: Mapping[str, Any] | None = None,
     seed: int = 0,
     supernets: Sequence[Mapping[str, Any]] = (),
+    baselines: bool = False,
 ) -> Summary:
     """Train, test and save the best architectures of a report.
 
@@ -75,6 +78,7 @@ def retrain(
         network: options of ``space.build``, such as ``channels`` and ``cells``.
         seed: of initial weights, and of what is random while training.
         supernets: where initial weights come from, if from supernets: their paths and digests, to be written down.
+        baselines: train what :func:`~ednag.retraining.baselines.plan_baselines` says as well.
 
     Returns:
         one result for each architecture. One whose loss becomes non-finite, or that doesn't fit into the
@@ -93,17 +97,17 @@ def retrain(
     run_dir, options = Path(run_dir), dict(network or {})
     task = describe_data(data)
     _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data, supernets))
-    results: list[Result] = []
+    make_trainer, summary = make_trainer or default_trainer, Summary([], run_dir, list(supernets))
     for rank, candidate in enumerate(chosen, 1):
-        folder = run_dir / f"{rank:03d}"
-        result = read_result(folder)
-        if result is None:
-            job = Job(rank, candidate, report.space, task, recipe, options, seed, folder)
-            result = job.run(space, data, make_trainer or default_trainer)
-            write_json(folder / METRICS, asdict(result))
-        results.append(result)
-        Summary(results, run_dir, list(supernets)).save()
-    return Summary(results, run_dir, list(supernets))
+        job = Job(rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}")
+        summary = replace(summary, results=[*summary.results, job.once(space, data, make_trainer)])
+        summary.save()
+    for plan in plan_baselines(space, torch.tensor(chosen[0].genes), task, recipe, options, seed) if baselines else ():
+        kind, folder = describe_object(plan.space), run_dir / f"baseline_{plan.name}"
+        job = Job(0, plan.candidate, kind, task, plan.recipe, dict(plan.network), seed, folder, plan.name)
+        summary = replace(summary, baselines=[*summary.baselines, job.once(plan.space, data, make_trainer)])
+        replace(summary, verdict=verdict(summary.results, summary.baselines)).save()
+    return replace(summary, verdict=verdict(summary.results, summary.baselines))
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class Job:
         network: options of ``space.build``.
         seed: of initial weights, and of what is random while training.
         folder: where everything is written.
+        label: name of a baseline; empty for what was generated.
     """
 
     rank: int
@@ -129,6 +134,15 @@ class Job:
     network: dict[str, Any]
     seed: int
     folder: Path
+    label: str = ""
+
+    def once(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
+        """Read the result, or :meth:`run` and write it."""
+        result = read_result(self.folder)
+        if result is None:
+            result = self.run(space, data, make_trainer)
+            write_json(self.folder / METRICS, asdict(result))
+        return result
 
     def run(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
         """Build, train, test and save, from the last checkpoint if there is one."""
@@ -228,7 +242,7 @@ class Job:
             rank=self.rank,
             architecture=self.candidate.architecture,
             genes=self.candidate.genes,
-            fitness=self.candidate.fitness,
+            fitness=self.candidate.fitness if math.isfinite(self.candidate.fitness) else None,
             status="failed" if reason else "finished",
             reason=reason,
             params=costs.params,
@@ -240,6 +254,7 @@ class Job:
             images_per_second=checkpoint.images / seconds if seconds > 0 else 0.0,
             seed=self.seed,
             start={name.removeprefix("val/"): value for name, value in checkpoint.start.items()},
+            label=self.label,
         )
 
 

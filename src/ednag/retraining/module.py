@@ -33,7 +33,7 @@ class Recipe:
     """How a network is trained; the full recipe of NAS-Bench-201 by default (Dong & Yang 2020, table 2).
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; with ``fine_tuning``, 0 keeps what a network begins with.
         lr: first learning rate of the default optimizer (SGD with Nesterov momentum).
         momentum: its momentum.
         weight_decay: its weight decay, on every parameter.
@@ -70,8 +70,9 @@ class Recipe:
     fine_tuning: FineTuning | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"recipe.epochs must be >= 1, got {self.epochs}")
+        least = 1 if self.fine_tuning is None else 0
+        if self.epochs < least:
+            raise ValueError(f"recipe.epochs must be >= {least}, got {self.epochs}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"recipe.label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if min(self.lr, self.momentum, self.weight_decay, self.mixup, self.auxiliary_weight) < 0:

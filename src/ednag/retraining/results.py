@@ -34,6 +34,7 @@ class Result:
         images_per_second: training images per second.
         seed: of initial weights, and of what is random while training.
         start: metrics of validation images before training, of a network that began with inherited weights.
+        label: name of a baseline; empty for what was generated.
 
     Examples:
         >>> result = Result(1, "64-1234-basic", [0, 1, 2, 3, 0, 0], 47.1, "finished", "", 10, 20, {"top1": 90.0}, {"top1": 89.0}, 6, 1.0, 99.0, 0)
@@ -56,6 +57,7 @@ class Result:
     images_per_second: float
     seed: int
     start: dict[str, float] = field(default_factory=dict)
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Summary:
         results: one for each architecture.
         run_dir: the folder; architecture ``rank`` is in ``run_dir/<rank>``, three digits.
         supernets: where initial weights came from, if from supernets: their paths and digests.
+        baselines: what they are to be held against, see :mod:`ednag.retraining.baselines`; in ``baseline_<label>``.
+        verdict: what generation brought, in a sentence; empty if nothing tells.
 
     Examples:
         >>> Summary([], Path("runs/retrained")).best is None
@@ -75,6 +79,8 @@ class Summary:
     results: list[Result]
     run_dir: Path
     supernets: Sequence[Mapping[str, Any]] = ()
+    baselines: Sequence[Result] = ()
+    verdict: str = ""
 
     @property
     def best(self) -> Result | None:
@@ -88,8 +94,12 @@ class Summary:
     def save(self) -> None:
         """Write ``summary.json`` and ``summary.csv``."""
         origin = {"supernets": [dict(supernet) for supernet in self.supernets]} if self.supernets else {}
-        write_json(self.run_dir / "summary.json", {"results": [asdict(result) for result in self.results], **origin})
-        write_csv(self.run_dir / "summary.csv", [_flat(result) for result in self.results])
+        beside = (
+            {"baselines": [asdict(row) for row in self.baselines], "verdict": self.verdict} if self.baselines else {}
+        )
+        results = [asdict(result) for result in self.results]
+        write_json(self.run_dir / "summary.json", {"results": results, **beside, **origin})
+        write_csv(self.run_dir / "summary.csv", [_flat(result) for result in (*self.results, *self.baselines)])
 
 
 def read_result(folder: Path) -> Result | None:

@@ -1,0 +1,236 @@
+"""Sub-networks of a pretrained network on folders of photographs, against the parent and against training from scratch.
+
+For each folder and seed (of the split, the search and the training): the parent's linear probe, the parent fine-tuned, and
+what 60 evaluations find under 75, 50 and 25 % of the parent's multiply-accumulates, fine-tuned in the same way. Every figure
+is written down as it comes, so a killed measurement goes on; test images are opened after a training's end.
+
+    python experiments/photographs.py --data trashnet=FOLDER cifar=FOLDER --seeds 3 --folder runs/photographs
+
+With ``--ranks N``, N random members are fine-tuned instead, to see which probe ranks as fine-tuning does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from ednag.core.fingerprint import describe_object
+from ednag.core.noise import Noise
+from ednag.costs.model import Limits
+from ednag.data import ImageFolder
+from ednag.data.sampling import image_batch
+from ednag.fitness import ProbeFitness
+from ednag.fitness.discriminant import cross_validated
+from ednag.generation.report import Candidate, Report
+from ednag.generation.run import Generation
+from ednag.retraining.finetuning import FineTuning
+from ednag.retraining.job import retrain
+from ednag.retraining.module import ImageClassifier, Recipe
+from ednag.samplers import ArchiveDiffusion
+from ednag.spaces import PretrainedLite
+from ednag.spaces.adaptation import Adaptation
+
+SHARES = (0.75, 0.5, 0.25)
+"""Limits, as shares of the parent's multiply-accumulates."""
+
+Row = dict[str, object]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", required=True, help="NAME=FOLDER, one folder of images a class in each")
+    parser.add_argument("--folder", type=Path, required=True, help="where rows.jsonl and the runs go")
+    parser.add_argument("--size", type=int, default=96, help="side of the images in pixels")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--ranks", type=int, default=0, help="fine-tune this many random members in place of the bars")
+    return parser.parse_args()
+
+
+class Measurement:
+    """One folder and one seed."""
+
+    def __init__(self, name: str, root: Path, seed: int, options: argparse.Namespace) -> None:
+        self.name, self.root, self.seed, self.options = name, root, seed, options
+        smaller = [options.size - 32] if options.size > 64 else []
+        self.space = PretrainedLite(resolutions=(*smaller, options.size))
+        self.folder = options.folder / f"{name}-{seed}"
+        self.parent = self.space.largest
+
+    def images(self) -> ImageFolder:
+        """A fresh data module, as configs/retrain/photographs.yaml has it."""
+        scale = {name: [round(value, 3) for value in values] for name, values in self.space.normalisation.items()}
+        how = {"crop_padding": 0, "min_area": 0.35, "colour": 0.2, "batch_size": 32, "seed": self.seed}
+        return ImageFolder(
+            self.root, image_size=self.options.size, test_fraction=0.2, val_fraction=0.15, **how, **scale
+        )
+
+    def report(self, genes: torch.Tensor) -> Report:
+        """A report of one network."""
+        text = self.space.describe(genes)
+        return Report(describe_object(self.space), "none", [Candidate(text, genes.tolist(), 0.0)])
+
+    def fine_tuned(self, report: Report, label: str) -> Row:
+        """Fine-tune a report's first architecture."""
+        optimizer = partial(torch.optim.AdamW, lr=5e-4, weight_decay=0.02)
+        recipe = Recipe(
+            epochs=self.options.epochs,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            label_smoothing=0.05,
+            weights="best",
+            fine_tuning=FineTuning(),
+        )
+        begun = time.process_time()
+        found = retrain(report, self.space, self.images(), recipe, self.folder / label, trainer, 1, seed=self.seed)
+        result = found.results[0]
+        seconds = round(time.process_time() - begun)
+        costs = {"params": result.params, "macs": result.macs, "architecture": result.architecture}
+        accuracies = {"start_val": result.start["top1"], "val": result.val["top1"], "test": result.test["top1"]}
+        return {**costs, **accuracies, "fine_tuning_cpu_seconds": seconds}
+
+    def linear_probe(self) -> Row:
+        """Test accuracy of the parent with the head in closed form, nothing trained."""
+        data = self.images()
+        data.setup()
+        network = self.space.build(self.parent, data.num_classes)
+        FineTuning().begin(network, self.space, data)
+        with tempfile.TemporaryDirectory() as folder:
+            tester = trainer(folder=Path(folder), max_epochs=1, callbacks=[])
+            values = tester.test(ImageClassifier(network, data.num_classes), datamodule=data, verbose=False)[0]
+        return {"test": values["test/top1"]}
+
+    def picked(self, share: float) -> Row:
+        """Generate under a limit, and fine-tune what was found."""
+        data, begun, cpu = self.images(), time.perf_counter(), time.process_time()
+        data.setup()
+        limit = share * float(self.space.count(self.parent, data.num_classes)[1])
+        generation = Generation(
+            self.space,
+            ProbeFitness(),
+            ArchiveDiffusion(),
+            seeds=[self.seed],
+            evaluations=self.options.evaluations,
+            top_k=1,
+            limits=Limits(max_flops=limit),
+            distinct="isomorphism",
+        )
+        folder = self.folder / f"generate-{share}"
+        folder.mkdir(parents=True, exist_ok=True)
+        generation.setup(data, "cpu")
+        report = generation.report(generation.run(folder))
+        search = {"search_cpu_seconds": time.process_time() - cpu, "search_seconds": time.perf_counter() - begun}
+        fitness = {"probe": report.candidates[0].fitness}
+        return {**fitness, **search, **self.fine_tuned(report, f"retrain-{share}")}
+
+    def units(self) -> dict[str, Callable[[], Row]]:
+        """What is measured, by name, in order."""
+        if self.options.ranks:
+            genes = self.space.random(Noise([100 + self.seed]), self.options.ranks)[0]
+            genes[:, -1] = len(self.space.resolutions) - 1
+            return {f"random-{i}": partial(self.ranked, one, i) for i, one in enumerate(genes)}
+        picks = {f"pick-{share}": partial(self.picked, share) for share in SHARES}
+        parent = partial(self.fine_tuned, self.report(self.parent), "parent")
+        return {"linear_probe": self.linear_probe, "parent": parent, **picks}
+
+    def ranked(self, genes: torch.Tensor, number: int) -> Row:
+        """Probe a network in several ways, then fine-tune it."""
+        data = self.images()
+        batch = image_batch(data, 1000)
+        network = self.space.build(genes, batch.num_classes)
+        labels = batch.labels[250:]
+        with torch.no_grad():
+            features = Adaptation(self.space, batch.images[:250], batch.images[250:]).adapt(network)
+        probes = {}
+        for shrinkage in (0.1, 0.3, 0.6, 1.0):
+            for folds in (2, 5):
+                hits = [
+                    (cross_validated(features, labels, batch.num_classes, shrinkage, folds, cut).argmax(1) == labels)
+                    for cut in range(3)
+                ]
+                probes[f"lda {shrinkage} {folds} folds"] = 100 * float(torch.stack(hits).double().mean())
+        return {"probes": probes, **self.fine_tuned(self.report(genes), f"random-{number}")}
+
+
+def trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Make a silent Trainer on the CPU."""
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    settings = {"accelerator": "cpu", "num_sanity_val_steps": 0, **quiet}
+    return pl.Trainer(default_root_dir=folder, max_epochs=max_epochs, callbacks=callbacks, **settings)
+
+
+def read(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """Measure what is missing, and return all rows."""
+    path = options.folder / "rows.jsonl"
+    options.folder.mkdir(parents=True, exist_ok=True)
+    sources = dict(text.split("=", 1) for text in options.data)
+    for seed in range(options.seeds):
+        for name, root in sources.items():
+            for unit, work in Measurement(name, Path(root), seed, options).units().items():
+                key = {"data": name, "seed": seed, "unit": unit}
+                if any(all(row[k] == v for k, v in key.items()) for row in read(path)):
+                    continue
+                row = {**key, **work()}
+                with path.open("a") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                print(row, flush=True)
+    return read(path)
+
+
+def table(rows: list[Row]) -> None:
+    """Print means over seeds."""
+    tests: dict[tuple[object, object], list[float]] = defaultdict(list)
+    for row in rows:
+        tests[row["data"], row["unit"]].append(float(row["test"]))  # type: ignore[arg-type]
+    for (name, unit), values in tests.items():
+        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        print(f"{name} | {unit} | {statistics.mean(values):.1f} ± {spread:.1f} | {len(values)} seeds")
+
+
+def ranks(rows: list[Row]) -> None:
+    """Print rank correlations of probes and costs with fine-tuned test accuracy, a folder and seed at a time."""
+    groups: dict[tuple[object, object], list[Row]] = defaultdict(list)
+    for row in rows:
+        if str(row["unit"]).startswith("random"):
+            groups[row["data"], row["seed"]].append(row)
+    for key, members in groups.items():
+        test = [row["test"] for row in members]
+        columns = {name: [row["probes"][name] for row in members] for name in members[0]["probes"]}  # type: ignore[index, attr-defined]
+        columns |= {name: [row[name] for row in members] for name in ("macs", "params", "start_val")}
+        found = {name: round(float(spearmanr(values, test).statistic), 2) for name, values in columns.items()}
+        print(*key, len(members), "members", found)
+        cost = np.log([[float(row[name]) for name in ("macs", "params")] for row in members])  # type: ignore[arg-type]
+        design = np.column_stack([cost, np.ones(len(cost))])
+        left = {n: v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for n, v in _arrays(columns, test).items()}
+        print("  at equal cost:", round(float(spearmanr(left["lda 0.3 2 folds"], left["test"]).statistic), 2))
+
+
+def _arrays(columns: dict[str, list[object]], test: list[object]) -> dict[str, np.ndarray]:
+    return {name: np.array(columns[name] if name != "test" else test, float) for name in ("lda 0.3 2 folds", "test")}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    chosen = arguments()
+    measured = measure(chosen)
+    ranks(measured) if chosen.ranks else table(measured)
