@@ -1,6 +1,21 @@
 """EDNAG: evolutionary-diffusion neural architecture generation."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from ednag.__about__ import __version__
-from ednag.retraining.export import load
+
+if TYPE_CHECKING:
+    from ednag.retraining.export import load
 
 __all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``load`` when it is first used: importing the package alone imports no torch."""
+    if name == "load":
+        from ednag.retraining.export import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

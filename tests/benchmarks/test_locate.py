@@ -16,7 +16,8 @@ from ednag.benchmarks import catalogue as sources
 from ednag.benchmarks import locate as catalogue
 from ednag.benchmarks.arrays import open_table
 from ednag.benchmarks.catalogue import CATALOGUE
-from ednag.benchmarks.locate import DIGESTS, entry, list_data, locate, presence, search_folders
+from ednag.benchmarks.locate import DIGESTS, entry, locate, presence, search_folders
+from ednag.cli.data import list_data
 from ednag.core import inputs, shipped
 from ednag.core.inputs import sha256
 from tests.conftest import TABLES

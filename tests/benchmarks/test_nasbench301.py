@@ -13,7 +13,7 @@ import torch
 from ednag.benchmarks.importers.nasbench301 import compact_genes
 from ednag.benchmarks.locate import presence
 from ednag.benchmarks.nasbench301 import FEATURES, encode
-from ednag.cli.data import import_table
+from ednag.cli.importing import import_table
 from ednag.core.noise import Noise
 from ednag.fitness.nasbench301 import NASBench301Fitness, NASBench301TableFitness
 from ednag.spaces import DARTS, NASBench201

@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from ednag import load
-from ednag.cli.main import expand, main
-from ednag.samplers.presets import CONFIGS
+from ednag.cli.main import main
+from ednag.core.shipped import CONFIGS
 
 ROOT = Path(__file__).parents[2]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
@@ -245,18 +245,6 @@ def test_data_list_names_what_is_known(capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "nasbench201" in out
     assert "licence" in out.lower()
-
-
-def test_presets_and_resume_become_configs(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("runs: 1\n")
-    out = expand(["generate", "--preset", "paper", "--runs", "2"])
-    assert out[:2] == ["generate", "--config"]
-    late = expand(["generate", "--preset", "paper", "--config", "x.yaml", "--runs", "2"])
-    assert late == ["generate", "--config", "x.yaml", *out[1:]]  # a preset wins over configurations
-    assert yaml.safe_load(Path(out[2]).read_text())["sampler"]["class_path"].endswith("EvolutionaryDiffusion")
-    assert expand(["generate", f"--resume={tmp_path}"]) == [
-        "generate", "--config", str(tmp_path / "config.yaml"), "--resume", str(tmp_path),
-    ]  # fmt: skip
 
 
 VERBS = ("generate", "retrain", "compare", "fit", "collect")

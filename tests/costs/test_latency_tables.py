@@ -11,7 +11,7 @@ from ednag.core.archive import INFEASIBLE
 from ednag.core.noise import Noise
 from ednag.costs.latency_tables import LatencyModel, LatencyTable, load_latencies
 from ednag.costs.model import CostModel, Limits
-from ednag.fitness import ConstrainedFitness
+from ednag.fitness.constrained import ConstrainedFitness
 from ednag.spaces import MobileNetV3, NASBench201
 from tests.conftest import TABLES
 from tests.fitness.test_constrained import SumOfGenes

@@ -4,7 +4,8 @@ import torch
 from ednag.core.noise import Noise
 from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import CostObjective, sum_over_genes
-from ednag.fitness import ConstrainedFitness, Fitness
+from ednag.fitness import Fitness
+from ednag.fitness.constrained import ConstrainedFitness
 from ednag.spaces import NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 from tests.conftest import TABLES
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ednag.benchmarks.locate import Presence, list_data, locate, presence
+from ednag.benchmarks.locate import Presence, locate, presence
+from ednag.cli.data import list_data
 from ednag.cli.main import main
 from ednag.predictor.meta_data import MetaData
 from ednag.predictor.meta_predictor import MetaPredictor

@@ -89,7 +89,7 @@ def test_missing_and_damaged_files(run: Path, tmp_path: Path) -> None:
     (three / "architecture.json").write_text(text.replace('"channels": 4', '"channels": 5'))
     with pytest.raises(ValueError, match="doesn't belong to the network"):
         load(three)
-    with pytest.raises(ValueError, match="unknown export format tflite; allowed: onnx"):
+    with pytest.raises(ValueError, match="unknown export format 'tflite'; allowed: onnx"):
         export(run, ["tflite"])  # type: ignore[list-item]
 
 

@@ -23,7 +23,7 @@ class DataSource:
         size: of the official release, or of the table in this project's layout.
         checksum: as the source publishes it; a dash where it publishes none.
         shape: of the arrays.
-        official: names of the official release, where :func:`ednag.cli.data.import_table` can read it.
+        official: names of the official release, where :func:`ednag.cli.importing.import_table` can read it.
     """
 
     name: str

@@ -15,6 +15,7 @@ from typing import Literal
 
 from ednag.benchmarks.catalogue import CATALOGUE, DataSource
 from ednag.core.inputs import sha256
+from ednag.core.names import did_you_mean
 from ednag.core.shipped import shipped
 
 DOWNLOADS = Path("data/downloads")
@@ -49,7 +50,8 @@ def entry(name: str) -> DataSource:
     for source in CATALOGUE:
         if source.name == name:
             return source
-    raise ValueError(f"no data called {name!r}; known: {', '.join(source.name for source in CATALOGUE)}")
+    known = [source.name for source in CATALOGUE]
+    raise ValueError(f"no data called {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
 def search_folders() -> list[Path]:
@@ -128,33 +130,9 @@ def check_shipped(path: Path, digest: str) -> None:
         )
 
 
-def list_data(name: str | None = None) -> str:
-    """Describe the data that EDNAG knows: what it is, where from, licence, size, checksum, and whether it is here.
-
-    Args:
-        name: one entry only, such as ``nasbench201``; by default all of them.
-
-    Returns:
-        text: a table, then a paragraph on each entry.
-
-    Raises:
-        ValueError: if the name is unknown.
-    """
-    sources = CATALOGUE if name is None else (entry(name),)
-    found = {source.name: presence(source.name) for source in sources}
-    rows = [("name", "kind", "here", "licence", "shape")]
-    rows += [(s.name, s.kind, found[s.name].state, s.licence.split(";")[0], s.shape) for s in sources]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    for source in sources:
-        lines += ["", *_paragraph(source, found[source.name])]
-    lines += ["", "looked for in: " + ", ".join(map(str, search_folders()))]
-    return "\n".join(lines)
-
-
-def _paragraph(source: DataSource, found: Presence) -> list[str]:
-    """Write what the table has no room for."""
+def describe_source(source: DataSource) -> str:
+    """Write everything that is known of an entry: where from, licence, size, checksum, and where it is on this machine."""
+    found = presence(source.name)
     shown = [field.name for field in fields(source) if field.name not in ("name", "kind", "title", "files", "official")]
     lines = [f"{source.name}: {source.title}"]
     lines += [f"  {label:<9} {getattr(source, label)}" for label in shown]
@@ -163,4 +141,4 @@ def _paragraph(source: DataSource, found: Presence) -> list[str]:
         where += f" (official files: `ednag data import {source.name} {found.path}`)"
     elif found.path and found.path.suffix == ".npz":
         where += f" ({found.path.stat().st_size:,} bytes, sha256 {sha256(found.path)})"
-    return [*lines, f"  {'where':<9} {where}"]
+    return "\n".join([*lines, f"  {'where':<9} {where}"])

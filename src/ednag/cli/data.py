@@ -1,38 +1,26 @@
-"""``ednag data``: list the known data sets and benchmark tables, and import official files."""
+"""``ednag data``: list the known data sets and benchmark tables, and import official files. Imports no torch itself."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from ednag.benchmarks import locate as catalogue
-from ednag.benchmarks.arrays import Arrays
-from ednag.benchmarks.importers import nasbench301 as nasbench301_importer
-from ednag.benchmarks.importers.nasbench101 import import_nasbench101
-from ednag.benchmarks.importers.nasbench201 import read_nats_topology
-from ednag.benchmarks.importers.transnas101 import read_transnas_macro, read_transnas_micro
-from ednag.benchmarks.locate import DOWNLOADS, entry
-from ednag.cli.output import say
-from ednag.core.storage import atomic_write
-from ednag.predictor.metad2a import import_metad2a
-from ednag.spaces.nasbench201 import NASBench201
-
-log = logging.getLogger(__name__)
+from ednag.benchmarks.catalogue import CATALOGUE
+from ednag.benchmarks.locate import describe_source, entry, presence, search_folders
+from ednag.cli.output import say, text_table
+from ednag.cli.verbs import choose_function
 
 
 def data_list(name: str | None = None) -> None:
     """List the data sets and benchmark tables that are known, and which are here.
 
     Args:
-        name: show this one only.
+        name: tell everything that is known of this one, such as nasbench201.
     """
-    say(catalogue.list_data(name))
+    say(list_data(name))
 
 
-def data_import(name: str, source: Path, output: Path | None = None) -> None:
+def data_import(name: str, source: Path, *, output: Path | None = None) -> None:
     """Import official files: a benchmark release as a table, or the meta data of a predictor.
 
     Args:
@@ -40,57 +28,32 @@ def data_import(name: str, source: Path, output: Path | None = None) -> None:
         source: file or folder of the release.
         output: where to write; in data/downloads by default.
     """
+    from ednag.cli.importing import import_table
+
     say(f"written: {import_table(name, source, output)}")
 
 
-def import_table(name: str, source: Path, output: Path | None = None) -> Path:
-    """Convert official files into what EDNAG reads: those of a benchmark into a table, others into a folder.
+VERBS: dict[str, Callable[..., None]] = {"list": data_list, "import": data_import}
+"""What `ednag data` can do; the arguments of each are read from its signature and docstring."""
+
+
+def run(prog: str, words: list[str]) -> None:
+    """Run ``ednag data``."""
+    choose_function(prog, "The data sets and benchmark tables that EDNAG knows.", VERBS, words)()
+
+
+def list_data(name: str | None = None) -> str:
+    """Describe the data that EDNAG knows.
 
     Args:
-        name: as ``ednag data list`` calls it: ``nasbench101``, ``nasbench201``, ``nasbench301``, ``zc_nasbench301``,
-            ``transnas101_micro`` or ``transnas101_macro``; or ``metad2a``, meta data of a predictor.
-        source: the official files: for nasbench201 the unpacked folder NATS-tss-v1_0-3ffb9-simple, for nasbench101
-            a file nasbench_full.tfrecord or nasbench_only108.tfrecord, for nasbench301 the folder of an ensemble
-            (xgb_v1.0), for zc_nasbench301 zc_nasbench301.json, for transnas101 transnas-bench_v10141024.pth, for metad2a
-            the folder of meta_train_tasks_predictor.pt.
-        output: where to write the table (a folder for metad2a); by default data/downloads/NAME.npz (data/downloads/metad2a)
-            below the current folder.
-
-    Returns:
-        the path of what was written.
+        name: one entry, such as ``nasbench201``, of which all that is known is told; by default a table of all of them.
 
     Raises:
-        FileNotFoundError: if a file of the source is absent.
-        ValueError: if the name has no importer, or the source is damaged, incomplete or not the official
-            format. Nothing is written then.
+        ValueError: if the name is unknown.
     """
-    if name in WHOLE:
-        return WHOLE[name](source, output or DOWNLOADS / entry(name).files[0])
-    if name not in IMPORTERS:
-        entry(name)  # an unknown name has its own message
-        raise ValueError(f"{name} has no importer; these have one: {', '.join([*WHOLE, *IMPORTERS])}")
-    read, size = IMPORTERS[name]
-    arrays = read(Path(source).expanduser())
-    rows = len(arrays["ops"] if "ops" in arrays else arrays["genes"])
-    if rows != size:
-        raise ValueError(f"{source} lists {rows} architectures, {name} has {size}: it is not the complete benchmark")
-    path = Path(output).expanduser() if output else DOWNLOADS / f"{name}.npz"
-    atomic_write(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
-    log.info("wrote %s: %d architectures, %s", path, rows, ", ".join(key for key in arrays if "/" in key))
-    return path
-
-
-IMPORTERS: dict[str, tuple[Callable[[Path], Arrays], int]] = {
-    "nasbench201": (read_nats_topology, NASBench201().size),
-    "transnas101_micro": (read_transnas_micro, 4096),
-    "transnas101_macro": (read_transnas_macro, 3256),
-}
-"""For each benchmark: its reader, and how many architectures a complete source has."""
-
-
-WHOLE: dict[str, Callable[[str | Path, str | Path], Path]] = {
-    "nasbench101": import_nasbench101,
-    "metad2a": import_metad2a,
-    **nasbench301_importer.IMPORTS,
-}
-"""Importers that read, check and write by themselves."""
+    if name is not None:
+        return describe_source(entry(name))
+    header = ["name", "kind", "here", "licence", "shape"]
+    rows = [[s.name, s.kind, presence(s.name).state, s.licence.split(";")[0], s.shape] for s in CATALOGUE]
+    ends = ["looked for in: " + ", ".join(map(str, search_folders())), "`ednag data list NAME` tells all of one."]
+    return "\n".join([text_table(header, rows), "", *ends])

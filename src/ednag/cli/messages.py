@@ -1,15 +1,21 @@
-"""What the parser of the command line refuses, in one sentence."""
+"""What the parser of the command line refuses, in one sentence, with the names that may have been meant."""
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import re
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+
+from ednag.core.names import did_you_mean
 
 CLASS_WANTED = r"Expected a dot import path string: (\S+)"
 """What the parser says of a word that names no class."""
 
 
-def essence(message: str) -> str:
-    """Reduce what the parser reports of a value that none of several types accepts to the reasons why."""
+def shorten(message: str) -> str:
+    """Shorten jsonargparse's error about a value that fits none of several types to the reasons why."""
     message = re.sub(
         CLASS_WANTED, r"no class '\1' is known; name one of this project's, or package.module.Class", message
     )
@@ -23,6 +29,47 @@ def essence(message: str) -> str:
     told = [reason for reason in reasons if reason not in expected]
     if not told:
         kinds = " or ".join(re.sub(r"Expected an? (?:<class '(.*)'>)?", r"\1", reason) for reason in expected)
+        kinds = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", kinds)
         told = [f"expected {kinds.replace('NoneType', 'null')}, got {report[2].strip()[:100]!r}"]
     key = re.search(r'Parser key "(.*?)"', message)
     return f"{f'{key[1]}: ' if key else ''}{'; '.join(told)}"
+
+
+def explain(message: str, parser: argparse.ArgumentParser, kinds: Mapping[str, Iterable[str]]) -> str:
+    """Shorten a parser's error, and add the names that are near a misspelt one.
+
+    Args:
+        message: the parser's.
+        parser: whose options are known.
+        kinds: for each option that takes a class, the short names that it offers.
+    """
+    text = shorten(message)
+    if wanted := re.search(CLASS_WANTED, message):
+        key = re.search(r'Parser key "(.*?)"|--(\S+)\.help', message)
+        option = (key[1] or key[2] or "").split(".")[0] if key else ""
+        known = kinds.get(option) or [name for names in kinds.values() for name in names]
+        where = f"; --{option}.help lists them" if option in kinds else ""
+        replaced = f"no class {wanted[1]!r} is known{did_you_mean(wanted[1], known)}; name one of this project's"
+        return re.sub(r"no class '\S+' is known; name one of this project's", lambda _: replaced, text) + where
+    if option_name := re.search(r"unrecognized arguments: --([\w.]+)", message):
+        known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        return text + did_you_mean(f"--{option_name[1]}", known)
+    if refused := re.search(r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", message):
+        return _refused(text, refused[1], refused[2])
+    if required := re.search(r"arguments are required: (.*)", message):
+        return f"{parser.prog} needs " + ", ".join(f"--{name.split('.', 1)[-1]}" for name in required[1].split(", "))
+    return text
+
+
+def _refused(text: str, class_path: str, option: str) -> str:
+    """Say which options a class has, in place of one that it hasn't."""
+    known = _parameters(class_path)
+    kind = class_path.rsplit(".", 1)[-1]
+    told = f"Option '{option}' is not accepted by {kind}{did_you_mean(option, known)}; it has {', '.join(known)}"
+    return re.sub(r"(Problem with given class_path '\S+': )?Option '\w+' is not accepted", lambda _: told, text)
+
+
+def _parameters(class_path: str) -> list[str]:
+    """Name the constructor arguments of a class."""
+    module, _, name = class_path.rpartition(".")
+    return list(inspect.signature(getattr(import_module(module), name)).parameters)

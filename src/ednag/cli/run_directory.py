@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,6 +131,16 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+BEFORE_A_START = {CONFIG, LOCK, "hparams.yaml"}
+"""What a run writes before it begins its work."""
+
+
+def abandon_directory(folder: Path) -> None:
+    """Remove the directory of a run that failed before it began; keep one that holds any work."""
+    if all(path.name in BEFORE_A_START for path in folder.rglob("*") if not path.is_dir()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -1,7 +1,6 @@
 """Fitness: benchmark tables, zero-cost proxies, predictors, probes of inherited features, short trainings, and limits on cost."""
 
 from ednag.fitness.base import Fitness
-from ednag.fitness.constrained import ConstrainedFitness
 from ednag.fitness.meta import MetaFitness
 from ednag.fitness.nasbench301 import NASBench301Fitness, NASBench301TableFitness
 from ednag.fitness.probe import ProbeFitness
@@ -12,7 +11,6 @@ from ednag.fitness.zero_cost import ZeroCostFitness
 
 __all__ = [
     "BenchmarkFitness",
-    "ConstrainedFitness",
     "Fitness",
     "MetaFitness",
     "NASBench101Fitness",

@@ -11,7 +11,7 @@ from torch import Tensor
 from ednag.core.archive import Archive, feasible
 from ednag.core.storage import write_csv
 from ednag.costs.objective import FIELDS, CostObjective
-from ednag.fitness import ConstrainedFitness
+from ednag.fitness.constrained import ConstrainedFitness
 from ednag.generation.figures import front_figure
 from ednag.generation.metrics import front_places, hypervolume
 from ednag.generation.report import Report

@@ -18,8 +18,9 @@ from ednag.core.distributed import everyone, gather, rank, share, world
 from ednag.core.fingerprint import describe_object, fingerprint
 from ednag.core.storage import load_state, save_state
 from ednag.costs.model import CostModel, Limits
-from ednag.fitness import ConstrainedFitness, Fitness
+from ednag.fitness import Fitness
 from ednag.fitness.base import merge_states
+from ednag.fitness.constrained import ConstrainedFitness
 from ednag.generation.front import Front
 from ednag.generation.metrics import unique_rate
 from ednag.generation.report import Candidate, Report

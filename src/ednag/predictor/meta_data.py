@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from ednag.core.shipped import shipped_file
 from ednag.predictor.features import features_path, load_features, save_features
 from ednag.predictor.task_features import TaskFeatures, read_sources
 from ednag.predictor.tasks import MissingImagesError, TaskDefinition, read_tasks
@@ -173,7 +174,7 @@ class MetaData(pl.LightningDataModule):
                 "need 0 < val_fraction < 1, batch_size >= 1 and least_rows >= 2; "
                 f"got {val_fraction}, {batch_size} and {least_rows}"
             )
-        self.files = Path(rows), Path(tasks), Path(features)
+        self.files = shipped_file(Path(rows)), shipped_file(Path(tasks)), Path(features)
         self.extractor, self.target = extractor, target
         self.sources, self.skip_missing = sources, skip_missing
         self.test_sources, self.val_sources, self.val_fraction = tuple(test_sources), tuple(val_sources), val_fraction

@@ -11,6 +11,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
+from ednag.core.shipped import find_config
 from ednag.data.sampling import Images, Pool, open_pool
 from ednag.predictor.extractors import FeatureExtractor, find_extractor
 from ednag.predictor.features import CORESET, MOST, class_features
@@ -65,12 +66,10 @@ def read_sources(path: Path) -> dict[str, pl.LightningDataModule]:
     """Make the data modules that a configuration of ``ednag collect`` names; their images are not read yet.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is neither such a file nor a shipped configuration of that name.
         ValueError: if it has no valid ``sources``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration of `ednag collect` at {path}")
+    path = find_config(path)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--sources", type=dict[str, pl.LightningDataModule], required=True)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
+from ednag.core.names import unknown as unknown_name
 from ednag.core.storage import atomic_write, write_json
 from ednag.generation.report import Report
 
@@ -137,7 +138,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
         raise ValueError(f"{space.name} can't build a network with {options} ({error})") from None
 
 
-def export(run: Path, formats: list[Format] | None = None, output: Path | None = None) -> list[Exported]:
+def export(run: Path, formats: Sequence[str] | None = None, output: Path | None = None) -> list[Exported]:
     """Write a trained network for other programs, and check each file against the original on random images.
 
     ``onnx`` writes ``network.onnx`` (any batch size; needs the packages ``onnx``, ``onnxscript`` and
@@ -159,7 +160,7 @@ def export(run: Path, formats: list[Format] | None = None, output: Path | None =
     formats = list(get_args(Format)) if formats is None else formats
     unknown = [name for name in formats if name not in _WRITERS]
     if unknown or not formats:
-        raise ValueError(f"unknown export format {', '.join(unknown) or '(none)'}; allowed: {', '.join(_WRITERS)}")
+        raise ValueError(unknown_name("export format", ", ".join(unknown) or "(none)", _WRITERS))
     folder = find(Path(run))
     network, architecture = load(folder), read_architecture(folder)
     output = folder / "export" if output is None else Path(output)

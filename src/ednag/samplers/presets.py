@@ -1,4 +1,4 @@
-"""Shipped configurations, by name."""
+"""Samplers that ship as configurations, by name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from ednag.core.shipped import shipped
+from ednag.core.fingerprint import settings
+from ednag.core.names import unknown
+from ednag.core.shipped import CONFIGS
 from ednag.samplers.base import Sampler
 
-CONFIGS = shipped("configs")
-"""Shipped configurations."""
+
+def preset_paths() -> dict[str, Path]:
+    """List the presets: the configuration of each, by name."""
+    return {file.stem: file for file in sorted(CONFIGS.glob("presets/*.yaml"))}
 
 
 def preset_path(name: str) -> Path:
@@ -21,9 +25,9 @@ def preset_path(name: str) -> Path:
     Raises:
         ValueError: if there is none of that name, listing those that exist.
     """
-    known = {file.stem: file for file in sorted(CONFIGS.glob("presets/*.yaml"))}
+    known = preset_paths()
     if name not in known:
-        raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(known)}")
+        raise ValueError(unknown("preset", name, known))
     return known[name]
 
 
@@ -43,3 +47,9 @@ def load_preset(name: str, **options: Any) -> Sampler:
     parser.add_argument("--sampler", type=Sampler)
     sampler: Sampler = parser.instantiate(parser.parse_object({"sampler": content})).sampler
     return sampler
+
+
+def preset_of(sampler: Sampler) -> str | None:
+    """Name the preset whose settings a sampler has; ``None`` if it has those of none."""
+    same = (name for name in preset_paths() if settings(load_preset(name)) == settings(sampler))
+    return next(same, None)

@@ -15,7 +15,7 @@ import pytest
 from ednag.benchmarks.importers import unpickling
 from ednag.benchmarks.importers.nasbench201 import read_nats_topology
 from ednag.benchmarks.importers.unpickling import read_pickle
-from ednag.cli.data import IMPORTERS, import_table
+from ednag.cli.importing import IMPORTERS, import_table
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SETS = {"cifar10-valid": ("x-valid", "ori-test"), "cifar10": ("ori-test",)}

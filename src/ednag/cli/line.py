@@ -1,0 +1,60 @@
+"""What was typed, put in order of precedence: defaults < configurations in their order < preset < everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ednag.cli.run_directory import resumed_config
+from ednag.core.shipped import find_config
+
+OPTIONS = ("--config", "--preset", "--resume")
+"""Options whose place on the line doesn't matter."""
+
+
+def arrange(words: Sequence[str], verb: str) -> list[str]:
+    """Put the options of a verb in order of precedence, so that later ones win.
+
+    Whatever their places on the line, the configuration of a resumed run comes first, then ``--config`` (``-c``) in
+    their order, then ``--preset``, then what else was typed. Configurations are found by path or by shipped name.
+
+    Args:
+        words: what was typed after the verb.
+        verb: the verb.
+
+    Raises:
+        ValueError: if one of these options lacks its value, or a directory holds no run to resume.
+        FileNotFoundError: if there is no such configuration.
+    """
+    taken: dict[str, list[str]] = {name: [] for name in OPTIONS}
+    rest: list[str] = []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        name, value = _split(word)
+        if word == "--dry_run":
+            follows = words[0] if words and words[0] in ("true", "false") else None
+            rest.append(f"--dry_run={words.pop(0) if follows else 'true'}")
+        elif name not in OPTIONS:
+            rest.append(word)
+        else:
+            if value is None and (not words or words[0].startswith("-")):
+                raise ValueError(f"{word} needs a value")
+            taken[name].append(words.pop(0) if value is None else value)
+    resumed = [word for folder in taken["--resume"] for word in resumed_config(Path(folder).expanduser(), verb)]
+    configs = [config if _inline(config) else str(find_config(config)) for config in taken["--config"]]
+    names = {"--config": configs, "--preset": taken["--preset"], "--resume": taken["--resume"]}
+    return [*resumed, *(f"{name}={value}" for name, values in names.items() for value in values), *rest]
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    """Split ``--name=value``, ``-cVALUE`` and ``-c=VALUE`` into the long name and the value, if there is one."""
+    if word.startswith("-c"):
+        return "--config", word[2:].removeprefix("=") or None
+    name, equals, value = word.partition("=")
+    return name, value if equals else None
+
+
+def _inline(config: str) -> bool:
+    """Tell a configuration that is written out from the name of one."""
+    return config.lstrip().startswith("{") or "\n" in config
