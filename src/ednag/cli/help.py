@@ -12,6 +12,8 @@ from typing import get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+from ednag.cli.line import FLAGS
+
 WIDEST = 100
 """Columns of help on a wide terminal."""
 
@@ -36,8 +38,8 @@ DESCRIBED = {
 }
 """What Lightning's own options say here, in place of long docstrings."""
 
-FLAGS = ("dry_run", "print_config")
-"""Options that need no value."""
+VALUELESS = (*FLAGS, "print_config")
+"""Options that are shown without a value."""
 
 VALUES = {int: "N", float: "X", bool: "true|false", Path: "PATH", str: "NAME"}
 """What stands for a value of a type."""
@@ -116,11 +118,11 @@ def _shown(action: argparse.Action) -> argparse.Action:
     text = (told[:1].upper() + told[1:]).replace("%", "%%")
     default = action.default
     shown = isinstance(default, int | float | str | list | dict) and default != argparse.SUPPRESS
-    if shown and action.dest not in FLAGS:
+    if shown and action.dest not in VALUELESS:
         text += f" (default: {str(default).replace('%', '%%')})"
     if action.required:
         text += " (required)"
-    flag = action.nargs == 0 or action.dest in FLAGS
+    flag = action.nargs == 0 or action.dest in VALUELESS
     return argparse.Action(
         action.option_strings,
         action.dest,

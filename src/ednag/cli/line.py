@@ -11,6 +11,9 @@ from ednag.core.shipped import find_config
 OPTIONS = ("--config", "--preset", "--resume")
 """Options whose place on the line doesn't matter."""
 
+FLAGS = ("dry_run", "baselines")
+"""Options that need no value; ``true`` or ``false`` may follow."""
+
 
 def arrange(words: Sequence[str], verb: str) -> list[str]:
     """Put the options of a verb in order of precedence, so that later ones win.
@@ -32,9 +35,8 @@ def arrange(words: Sequence[str], verb: str) -> list[str]:
     while words:
         word = words.pop(0)
         name, value = _split(word)
-        if word == "--dry_run":
-            follows = words[0] if words and words[0] in ("true", "false") else None
-            rest.append(f"--dry_run={words.pop(0) if follows else 'true'}")
+        if word.removeprefix("--") in FLAGS:
+            rest.append(f"{word}={words.pop(0) if words and words[0] in ('true', 'false') else 'true'}")
         elif name not in OPTIONS:
             rest.append(word)
         else:

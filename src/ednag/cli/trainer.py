@@ -188,6 +188,8 @@ class EDNAGCLI(LightningCLI):
         self._log_config()
         summary = self.trainer.retrain(**arguments)
         say(summary_table(summary))
+        if summary.verdict:
+            say(summary.verdict)
         failed = [result for result in summary.results if result.status == "failed"]
         for result in failed:
             say(f"{result.architecture} failed: {result.reason}")
