@@ -136,7 +136,7 @@ def test_limits_that_nothing_meets_end_after_a_bounded_number(tmp_path: Path, ca
     made = generation(Constant(), limits=Limits(max_params=10.0), evaluations=4)
     state = made.run(tmp_path)
     assert state.archive.count.tolist() == [40]
-    assert "10 violators of the limits for each evaluation" in caplog.text
+    assert "10 x the budget of architectures violated the limits" in caplog.text
     with pytest.raises(ValueError, match="no feasible architecture: 40 violated the limits"):
         made.report(state)
 
@@ -153,7 +153,7 @@ def test_a_space_smaller_than_the_budget_ends_and_says_so(
     with caplog.at_level(logging.WARNING):
         state = made.run(tmp_path)
     assert state.archive.count.tolist() == [classes, classes]
-    assert f"after {classes} evaluations: every architecture of the space was looked at" in caplog.text
+    assert f"after {classes} evaluations: the whole space has been seen" in caplog.text
     counts = made.report(state).counts
     assert counts["exhausted_runs"] == 2
     assert counts["distinct_evaluations_over_all_runs"] == classes

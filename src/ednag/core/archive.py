@@ -31,7 +31,7 @@ INFEASIBLE = -(2.0**40)
 
 
 def feasible(fitness: Tensor) -> Tensor:
-    """Tell which fitness values belong to architectures that are valid and meet every constraint.
+    """Mark which fitness values belong to architectures that are valid and meet every constraint.
 
     Args:
         fitness: any shape.
@@ -73,7 +73,7 @@ class Archive:
 
     @classmethod
     def empty(cls, runs: int, num_genes: int, device: torch.device | str = "cpu", capacity: int = 64) -> Archive:
-        """Make an archive without entries for ``runs`` runs."""
+        """Create an empty archive for ``runs`` runs."""
         zeros = torch.zeros(runs, dtype=torch.int64, device=device)
         return cls(
             keys=torch.full((runs, capacity), -1, dtype=torch.int64, device=device),
@@ -85,7 +85,7 @@ class Archive:
 
     @classmethod
     def join(cls, parts: Sequence[Archive]) -> Archive:
-        """Put the archives of several sets of runs, on one device, into one, in their order."""
+        """Concatenate the archives of several sets of runs on one device."""
         if len(parts) == 1:
             return parts[0]
         most = max(part.keys.shape[1] for part in parts)
@@ -108,12 +108,12 @@ class Archive:
 
     @cached_property
     def violators(self) -> Tensor:
-        """How many violate a constraint, int64 ``(R,)``."""
+        """Number of architectures that violate a constraint, int64 ``(R,)``."""
         return self.violates.sum(1)
 
     @property
     def paid(self) -> Tensor:
-        """Entries that were evaluated, those that failed included, int64 ``(R,)``."""
+        """Number of evaluated entries, including failed ones, int64 ``(R,)``."""
         return self.count - self.violators
 
     def evaluated(self) -> Archive:
@@ -137,7 +137,7 @@ class Archive:
             keys: identities, ``(R, N)``, non-negative.
 
         Returns:
-            ``known`` (bool) and ``position`` (int64; 0 where unknown), both ``(R, N)``.
+            ``known`` (bool) and ``position`` (int64; 0 if unknown), both ``(R, N)``.
         """
         ordered, order = self._index
         place = torch.searchsorted(ordered, keys.contiguous()).clamp(max=ordered.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""Runs shared out over the processes of a distributed Trainer; without one, a single process has them all."""
+"""Split runs over the processes of a distributed Trainer; a single process keeps them all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of a sequence: consecutive, parts differ by one in length at most, in the order of ranks.
+    """Return this process's consecutive part of a sequence; parts differ in length by at most one.
 
     Raises:
         ValueError: if there are fewer items than processes.
@@ -33,7 +33,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def gather(value: T) -> list[T]:
-    """Exchange a value with all processes; returns everyone's, in the order of ranks. All must call it."""
+    """Gather a value from all processes, in the order of ranks. Collective."""
     if world() == 1:
         return [value]
     found: list[T] = [value] * world()
@@ -42,12 +42,12 @@ def gather(value: T) -> list[T]:
 
 
 def everyone(verdict: bool) -> bool:
-    """Tell whether something holds in all processes. All must call it."""
+    """Return whether the verdict is true in all processes. Collective."""
     return all(gather(verdict))
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """Let the first process make something, and hand it, or the error that came of it, to all. All must call it."""
+    """Compute on rank 0; broadcast the result or its exception. Collective."""
     made: T | None = None
     failed: Exception | None = None
     if rank() == 0:

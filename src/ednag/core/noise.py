@@ -1,4 +1,4 @@
-"""One stream of random numbers for each run."""
+"""One stream of random numbers per run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class Noise:
-    """One random stream for each run, so that a run gives the same result alone and in a batch.
+    """One random stream per run, so that a run gives the same result alone and in a batch.
 
     Args:
-        seeds: one seed a run, each in ``0 .. 2**63 - 1``.
+        seeds: one seed per run, each in ``0 .. 2**63 - 1``.
         device: where numbers are drawn. Streams differ between kinds of device.
 
     Raises:

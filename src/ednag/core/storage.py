@@ -22,7 +22,7 @@ def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part.
 
     Args:
-        path: the file; its folder is made where it is missing.
+        path: the file; its folder is made if it is missing.
         write: called with a binary stream.
     """
     path = Path(path)

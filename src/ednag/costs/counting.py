@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates."""
+"""Count the parameters and multiply-accumulates of a network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Costs:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Put a network into eval mode, and every module back into its own mode afterwards."""
+    """Switch a network to eval mode, and restore the mode of every module afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -1,4 +1,4 @@
-"""Latencies from tables: looked up where every network was measured, modelled where some were."""
+"""Latencies from tables: looked up if every network was measured, modelled if only some were."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ednag.spaces.nasbench201 import OPERATIONS, NASBench201
 
 
 class _Devices:
-    """What both kinds have in common."""
+    """Base of both kinds of table."""
 
     space: str
     devices: tuple[str, ...]

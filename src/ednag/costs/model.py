@@ -27,7 +27,7 @@ class Limits:
     Attributes:
         max_params: parameters.
         max_flops: multiply-accumulates for one image, as the field counts FLOPs.
-        max_latency_ms: milliseconds a batch.
+        max_latency_ms: milliseconds per batch.
 
     Raises:
         ValueError: for a limit that is not positive.
@@ -76,11 +76,11 @@ class CostModel:
             ``latency_table``, one of the table's devices; ``None`` for no latency.
         latency_table: an ``.npz`` of latencies, or its name in the catalogue: ``nasbench201_latency``, see
             :class:`LatencyTable`, or ``ofa_mobilenetv3``, see :class:`LatencyModel`.
-        batch_size: images a batch of a measured latency.
+        batch_size: images per batch of a measured latency.
         warmup: batches before measurement.
         repeats: measured batches, of which the median counts.
-        input_shape: channels, height and width of the images; where ``None``, the data's, or 3 x 32 x 32.
-        num_classes: where ``None``, the data's, or 10.
+        input_shape: channels, height and width of the images; if omitted, the data's, or 3 x 32 x 32.
+        num_classes: if omitted, the data's, or 10.
 
     Raises:
         ValueError: for a device that the table or this machine doesn't have, or a table without a device.

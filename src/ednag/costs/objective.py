@@ -1,4 +1,4 @@
-"""Costs as a second objective: what an architecture costs is known before, and without, any evaluation."""
+"""Costs as a second objective: they are known without evaluating an architecture."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class CostObjective:
         return self._quick
 
     def __call__(self, genes: Tensor) -> Tensor:
-        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` where a limit is violated."""
+        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` if a limit is violated."""
         limits = self.limits
         if not self._quick:
             found = self.model.of_each(genes)
@@ -115,7 +115,7 @@ def sum_over_genes(
 
     Returns:
         costs of the architecture of zeros, and what each choice of each gene adds, int64 ``(L, max C, 2)`` (parameters
-        and multiply-accumulates); ``None`` where it is no sum, or the space is not made of independent genes.
+        and multiply-accumulates); ``None`` if it is no sum, or the space is not made of independent genes.
     """
     some = space.random(Noise([0]), checks)[0]
     zeros = torch.zeros(space.num_genes, dtype=torch.int64)

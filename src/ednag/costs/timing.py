@@ -1,4 +1,4 @@
-"""How long a network takes, measured."""
+"""Measure the latency of a network."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def measure_latency(
         network: maps ``(batch_size, *input_shape)`` to anything; not on the ``meta`` device.
         input_shape: channels, height and width.
         device: where to measure; it is synchronised around each repeat.
-        batch_size: images a batch.
+        batch_size: images per batch.
         warmup: batches before the first measured one.
         repeats: measured batches.
 
     Returns:
-        milliseconds a batch.
+        milliseconds per batch.
 
     Raises:
         ValueError: if the network has no values (``meta`` device), or a count is out of range.

@@ -23,7 +23,7 @@ class ArrayDataModule(ImageDataModule):
     """Images held in arrays; a subclass reads them.
 
     Args:
-        test_fraction: share held out for the test where there are no test images, stratified, in (0, 1).
+        test_fraction: share held out for the test if there are no test images, stratified, in (0, 1).
         flip: mirror training images.
         crop_padding: as in :class:`ImageDataModule`.
         in_channels: 3, or 1; grey images get three equal channels, coloured ones can't become grey.
@@ -44,7 +44,7 @@ class ArrayDataModule(ImageDataModule):
         self.test_fraction = test_fraction
 
     def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
-        """Return training images at their own size, test images where there are any, and the names of the classes."""
+        """Return training images at their own size, test images if there are any, and the names of the classes."""
         raise NotImplementedError
 
     def open(self) -> Splits:
@@ -67,11 +67,11 @@ class ArrayDataModule(ImageDataModule):
 
 
 class NumpyImages(ArrayDataModule):
-    """Images of a numpy archive (``.npz``) with the arrays ``x_train``, ``y_train`` and, where there are any, test images.
+    """Images of a numpy archive (``.npz``) with the arrays ``x_train``, ``y_train`` and, if there are any, test images.
 
     Images are uint8 ``(n, H, W, C)`` or ``(n, H, W)``. Labels are whole numbers from any first one and with any gaps,
     names, or one-hot rows; see :mod:`ednag.data.labels` for what is refused. Test images are ``x_test`` or else
-    ``x_val``; where there are no training images, all are split. ``classes`` may hold the names of the labels.
+    ``x_val``; if there are no training images, all are split. ``classes`` may hold the names of the labels.
 
     Args:
         path: the file.

@@ -23,7 +23,7 @@ class Augmentation:
         flip: mirror left to right with probability one half.
         cutout: side in pixels of a square, at a random centre, that is set to the mean colour (DeVries & Taylor 2017,
             where it may leave the image in part); 0 for none. DARTS uses 16 on CIFAR.
-        min_area: for photographs, in place of the padded crop: least share of the image that a crop covers, of an aspect
+        min_area: for photographs, instead of the padded crop: least share of the image that a crop covers, of an aspect
             ratio from 3/4 to 4/3, scaled to the whole size (Szegedy et al. 2015); 1 for no such crop.
         colour: brightness, contrast and saturation are multiplied by numbers up to this far from 1; 0 for none.
     """
@@ -120,7 +120,7 @@ def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Luma of images (ITU-R BT.601), ``(B, 1, H, W)``; the mean where there are other than three channels."""
+    """Luma of images (ITU-R BT.601), ``(B, 1, H, W)``; the mean if there are other than three channels."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     weight = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
@@ -149,7 +149,7 @@ def _outside(batch: int, length: int, side: int, device: torch.device, generator
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Turn 8-bit images into floats with zero mean and unit deviation a channel.
+    """Turn 8-bit images into floats with zero mean and unit deviation per channel.
 
     Args:
         images: uint8 ``(B, C, H, W)``.

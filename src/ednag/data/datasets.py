@@ -42,7 +42,7 @@ class CIFAR10(ImageDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the official files where that is asked for and they are absent."""
+        """Fetch the official files if that is asked for and they are absent."""
         if self.download and not (self.root / "train").is_dir():
             self.official(str(self.root), train=True, download=True)
 

@@ -45,10 +45,10 @@ def read_image(path: Path, grayscale: bool = False, least: int | None = None, le
 
     Args:
         path: the file.
-        grayscale: one channel in place of three.
+        grayscale: one channel instead of three.
         least: decode a JPEG at a half, a quarter or an eighth of its size where no side gets shorter than this: quick,
             for those who reduce it further; at its own size where it is ``None``.
-        levels: black and white of an image of more than 8 bits, found in the image itself where it is ``None``.
+        levels: black and white of an image of more than 8 bits, found in the image itself if omitted.
 
     Returns:
         uint8 ``(3, H, W)``, or ``(1, H, W)`` in shades of grey.
@@ -79,7 +79,7 @@ def find_levels(files: Sequence[Path]) -> Levels | None:
         files: images; :data:`LOOKED_AT` evenly spaced ones that can be deep are looked at. Unreadable ones don't count.
 
     Returns:
-        black and white; ``None`` where no image has more than 8 bits.
+        black and white; ``None`` if no image has more than 8 bits.
 
     Raises:
         ValueError: if values are negative, not finite, or too large for 16 bits: they may mean anything.

@@ -101,7 +101,7 @@ class FileImages(Dataset[Batch]):
     Args:
         listing: files and labels.
         size: side of the images in pixels.
-        grayscale: one channel in place of three.
+        grayscale: one channel instead of three.
         min_scale: training crops a random area of this share or more, with an aspect ratio of 3/4 to 4/3 (Szegedy et
             al. 2015); ``None`` for evaluation: the centre, 7/8 of the shorter side.
         levels: see :func:`ednag.data.decoding.read_image`.

@@ -126,7 +126,7 @@ def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listi
 
     Args:
         folder: the folder.
-        class_names: the classes that it must hold; those that it holds where it is ``None``.
+        class_names: the classes that it must hold; those that it holds if omitted.
 
     Raises:
         FileNotFoundError: if there is no such folder.

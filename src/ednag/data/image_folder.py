@@ -26,7 +26,7 @@ class Listings(NamedTuple):
 
 
 class ImageFolder(ImageDataModule):
-    """Folders of images of any size, one folder a class, as ImageNet's.
+    """Folders of images of any size, one folder per class, as ImageNet's.
 
     Recognised under ``root``, in any case of letters and under their usual names (``training``, ``valid``, ...):
     ``train`` with ``test`` or ``val`` (either is the test set, and validation images are held out from ``train``);
@@ -38,9 +38,9 @@ class ImageFolder(ImageDataModule):
 
     Args:
         root: the folder.
-        test_fraction: share held out for the test where there is no test folder, stratified, in (0, 1).
+        test_fraction: share held out for the test if there is no test folder, stratified, in (0, 1).
         in_channels: 3, or 1 for shades of grey.
-        in_memory: decode once and keep the images; where it is ``None``, if they fit ``memory_limit``. Otherwise they
+        in_memory: decode once and keep the images; if omitted, only if they fit ``memory_limit``. Otherwise they
             are read anew each epoch by ``num_workers`` processes, and cropped as ImageNet's are.
         memory_limit: MiB that the decoded training images may take.
         min_scale: images that are read anew: least share of its area that a training crop covers.

@@ -47,7 +47,7 @@ def number_classes(train: np.ndarray, classes: Sequence[str] | None, name: str) 
 
     Args:
         train: as :func:`flat_labels` returns them.
-        classes: names, in the order of the labels; the labels themselves are the names where it is ``None``.
+        classes: names, in the order of the labels; the labels themselves are the names if omitted.
         name: of the array of labels, for messages.
 
     Returns:

@@ -28,7 +28,7 @@ class Splits:
         val: held-out images that training may be steered by.
         test: opens the test images; called when the test loader is first asked for, never before.
         class_names: name of each label.
-        tested: number of test images, where it is known before they are opened.
+        tested: number of test images, if it is known before they are opened.
         origin: where the images come from, in words.
     """
 
@@ -56,7 +56,7 @@ class ImageDataModule(pl.LightningDataModule):
     would have seen.
 
     Args:
-        batch_size: images a batch (a device).
+        batch_size: images per batch (a device).
         image_size: side of the square images, ``S``.
         in_channels: channels, ``C``.
         val_fraction: share of the training images that is held out for validation, stratified, in (0, 1).
@@ -66,7 +66,7 @@ class ImageDataModule(pl.LightningDataModule):
         min_area: least share of an image that a random crop covers, scaled to the whole size; 1 for no such crop. In
             place of ``crop_padding``, which must be 0 then.
         colour: brightness, contrast and saturation change by factors up to this far from 1.
-        mean: mean of each channel, in 0..1; computed from training images where it is ``None``.
+        mean: mean of each channel, in 0..1; computed from training images if omitted.
         std: standard deviation of each channel, likewise.
         num_workers: processes that read images from disk; images held in memory need none.
         seed: of splits, order and augmentation.
@@ -290,7 +290,7 @@ def channel_statistics(images: Images, most: int = 10_000) -> dict[str, list[flo
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:
-    """Check that there is one value a channel."""
+    """Check that there is one value per channel."""
     if len(values) != channels:
         raise ValueError(f"mean and std need one value for each of {channels} channels, got {len(values)}")
     return [float(value) for value in values]

@@ -1,4 +1,4 @@
-"""A few images of a data module: a batch to score on, images of each class, or all of them."""
+"""Take images from a data module: one batch, a few of each class, or all of them."""
 
 from __future__ import annotations
 

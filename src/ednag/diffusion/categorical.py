@@ -1,4 +1,4 @@
-"""Categorical diffusion guided by an archive: genes are noised and denoised as the integers they are.
+"""Categorical diffusion guided by an archive: genes are noised and denoised as integers.
 
 The forward kernel keeps each gene with probability ``alpha`` (the signal level of :mod:`ednag.diffusion.schedules`) and
 redraws it uniformly otherwise (uniform transitions of D3PM, Austin et al. 2021):
@@ -8,8 +8,8 @@ redraws it uniformly otherwise (uniform transitions of D3PM, Austin et al. 2021)
 The clean distribution is the archive, weighted by fitness, so that the posterior over it is exact and nothing is
 trained: the categorical counterpart of :func:`ednag.diffusion.gaussian.clean_estimate`.
 
-All functions take leading batch dimensions. Sums over members and genes are made of integers (or multiples of a power
-of two), hence exact in float32 in any order: the draws of a run can't depend on what else is in the batch.
+All functions take leading batch dimensions. Sums over members and genes add integers (or multiples of a power of two),
+which float32 does exactly in any order, so the draws of a run don't depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def one_hot(genes: Tensor, cardinalities: Tensor) -> Tensor:
 
 
 def posterior(x: Tensor, members: Tensor, log_g: Tensor, alpha: float, cardinalities: Tensor) -> Tensor:
-    """Weigh the members of the archive by how likely each is the clean version of ``x``.
+    """Return how likely each member of the archive is the clean version of ``x``.
 
     ``w_i(x) = g_i q(x | x_i) / Z``: relative to a disagreement, each gene on which ``x`` and ``x_i`` agree multiplies
     the weight by ``1 + C_l alpha / (1 - alpha)`` (whose logarithm is rounded to 2^-10, see above).
@@ -84,7 +84,7 @@ def clean_counts(weights: Tensor, members: Tensor, cardinalities: Tensor) -> Ten
 
 
 def draw(counts: Tensor, cardinalities: Tensor, u: Tensor) -> Tensor:
-    """Draw each gene by itself from its distribution, so that a draw recombines members.
+    """Draw each gene independently from its distribution, so that a draw recombines members.
 
     Args:
         counts: see :func:`clean_counts`, ``(*B, N or 1, L, max C)``.
@@ -108,7 +108,7 @@ def reverse_step(
         x: noisy genes, int64 ``(*B, N, L)``.
         members: the archive, :func:`one_hot`, ``(*B, M, L max C)``.
         log_g: log weights of the members, ``(*B, M)``.
-        alpha: signal level of ``x``, in ``[0, 1)``; at 0, ``x`` says nothing.
+        alpha: signal level of ``x``, in ``[0, 1)``; at 0, ``x`` carries no information.
         alpha_next: signal level to reach, in ``(alpha, 1]``.
         cardinalities: int64 ``(L,)``.
         u: uniform numbers in ``[0, 1)``, ``(2, *B, N, L)``.

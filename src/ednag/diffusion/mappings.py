@@ -1,7 +1,7 @@
 """Mappings from fitness to the logarithm of a denoising weight (the ``g`` of the method's equation 2).
 
 Every mapping takes fitness ``(*B, N)`` and returns ``log g`` of the same shape, up to a constant for each batch row.
-Architectures that are invalid or violate a constraint weigh nothing; if a row has no others, its members weigh the same.
+Architectures that are invalid or violate a constraint have weight 0; if a row has no others, all its members weigh the same.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FitnessMapping(ABC):
 
 
 class PiecewiseLinear:
-    """Hand-made stretching of an accuracy, as in the released program: continuous, 0 at 0, steeper near the top.
+    """Piecewise linear stretching of accuracies, as in the released program: continuous, 0 at 0, steeper near the top.
 
     Args:
         factor: multiplies the accuracy first (released: CIFAR-10 1.0, CIFAR-100 1.2, ImageNet16-120 2.0).
@@ -109,7 +109,7 @@ class Energy(FitnessMapping):
 
 
 class Power(FitnessMapping):
-    """``g = (f / temperature)^power``; negative fitness weighs nothing.
+    """``g = (f / temperature)^power``; negative fitness has weight 0.
 
     Args:
         power: exponent, > 0.

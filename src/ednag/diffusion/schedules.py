@@ -1,6 +1,6 @@
-"""Noise schedules: how much of the clean sample is left at each step.
+"""Noise schedules: how much of the clean sample remains at each step.
 
-A schedule knows nothing of what is diffused. ``alpha[t]`` is the cumulative signal level of the DDPM literature
+A schedule does not depend on what is diffused. ``alpha[t]`` is the cumulative signal level of the DDPM literature
 (there often written with a bar): 1 at ``t = 0`` (clean), near 0 at ``t = T`` (noise).
 """
 
@@ -28,7 +28,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def level(self, time: Tensor) -> Tensor:
-        """Signal level at a time.
+        """Return the signal level at a time.
 
         Args:
             time: ``t / T`` in ``[0, 1]``, float64, any shape.
@@ -38,7 +38,7 @@ class Schedule(ABC):
         """
 
     def alphas(self, steps: int) -> Tensor:
-        """Signal levels of all steps.
+        """Return the signal levels of all steps.
 
         Args:
             steps: ``T`` >= 1.

@@ -1,4 +1,4 @@
-"""Running a generation inside a Lightning Trainer."""
+"""Callbacks that run a generation or a retraining inside a Lightning Trainer."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class RetrainingCallback(pl.Callback):
     Args:
         data: images to train, select and test on.
         recipe: how to train.
-        top_k: how many architectures, the best first; all of the report's where ``None``.
+        top_k: how many architectures, the best first; all of the report's if omitted.
         network: options of the space's network.
         seed: of initial weights and of everything random in training.
 
@@ -221,7 +221,7 @@ class ComparisonCallback(pl.Callback):
 
 
 def heed_sigterm(trainer: pl.Trainer) -> None:
-    """Stop here if the process was asked to; Lightning only does so between batches of a training.
+    """Raise if SIGTERM was received; Lightning checks only between batches.
 
     Raises:
         SIGTERMException: then.

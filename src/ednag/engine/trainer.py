@@ -1,4 +1,4 @@
-"""The Trainer with this project's verbs."""
+"""Lightning's Trainer with the verbs of EDNAG."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ednag.spaces import SearchSpace
 
 
 class Seeds(pl.LightningModule):
-    """The model of a generation: it has no weights, and predicts nothing but the seeds it is given."""
+    """A placeholder model for a generation: it has no weights and returns the seeds it is given."""
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the seeds."""
@@ -92,7 +92,7 @@ class Trainer(pl.Trainer):
             model: not used.
             datamodule: images of the task, for a fitness that looks at them.
             space: where architectures come from.
-            fitness: the score to maximise; with images and without a fitness, what the shipped meta predictor says of them.
+            fitness: the score to maximise. If omitted, the shipped meta predictor scores the images.
             sampler: the method; ``--preset`` chooses one by name, the preset ``default`` if none is given.
             runs: independent runs, advanced together.
             seed: seed of the first run; the others follow consecutively.
@@ -100,10 +100,10 @@ class Trainer(pl.Trainer):
             top_k: distinct architectures in the report; with an objective, the front is reported whole.
             max_params: most parameters of the network.
             max_flops: most multiply-accumulates for one image.
-            max_latency_ms: most milliseconds a batch, see ``cost``.
+            max_latency_ms: most milliseconds per batch, see ``cost``.
             cost: how costs are counted or measured.
             objective: cost to trade fitness off against: parameters, multiply-accumulates of one image (``flops``), or
-                milliseconds a batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
+                milliseconds per batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
             reference: cost and fitness of a reference point for the hypervolume of the front.
             distinct: what counts as one architecture, and is evaluated once in a run: classes of isomorphic ones, or every
                 gene string. If omitted, isomorphism; genes under limits or with an objective.
@@ -200,7 +200,7 @@ class Trainer(pl.Trainer):
             model: not used.
             datamodule: not used, see ``sources``.
             space: where architectures come from.
-            sampler: chooses the architectures of a task by those before.
+            sampler: picks each task's next architectures from its results so far.
             sources: image data sets, by name, of whose classes tasks are made.
             tasks: how many of each source; one number for all, or one for each.
             architectures: distinct ones of each task.
@@ -278,7 +278,7 @@ class Trainer(pl.Trainer):
                 thin ResNet of equal cost from scratch, and random members of the space.
 
         Raises:
-            ValueError: if there are no images, or ``max_epochs`` was set in place of the recipe's epochs.
+            ValueError: if there are no images, or ``max_epochs`` was set instead of the recipe's epochs.
         """
         if datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
@@ -319,7 +319,7 @@ class Trainer(pl.Trainer):
             folder: its ``default_root_dir``, and where its loggers write.
             max_epochs: epochs to train.
             callbacks: added to copies of this Trainer's own.
-            inherit: whether to copy this Trainer's own; else they, and how often it validates, are of another training.
+            inherit: whether to copy this trainer's callbacks and validation interval.
         """
         arguments = {**self._arguments, "default_root_dir": folder, "max_epochs": max_epochs}
         own = self._arguments.get("callbacks") or []

@@ -1,4 +1,4 @@
-"""Survivor selection: which ``N`` of the ``2N`` parents and offspring go on (step 4 of the method)."""
+"""Survivor selection: which ``N`` of the ``2N`` parents and offspring survive (step 4 of the method)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Corrector:
 
 
 def squash(fitness: Tensor) -> Tensor:
-    """Bring architectures that are invalid or violate a constraint just below the worst feasible one, in their order.
+    """Map infeasible fitness values to finite ones just below the worst feasible one, in their order.
 
     Args:
         fitness: ``(*B, M)``, possibly with ``-inf`` and huge negative values.

@@ -42,14 +42,14 @@ class PolynomialMutation:
 
 
 def min_max(x: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
-    """Stretch each member, the last dimension of ``(*B, D)``, to ``[low, high]``; a constant one becomes ``low``."""
+    """Scale each member, the last dimension of ``(*B, D)``, to ``[low, high]``; a constant one becomes ``low``."""
     least = x.amin(-1, keepdim=True)
     span = (x.amax(-1, keepdim=True) - least).clamp(min=torch.finfo(x.dtype).tiny)
     return low + (high - low) * (x - least) / span
 
 
 def mutate_genes(genes: Tensor, cardinalities: Tensor, position: Tensor, shift: Tensor) -> Tensor:
-    """Change one gene of each architecture to another value.
+    """Mutate one gene of each architecture to another value.
 
     Args:
         genes: int64 ``(*B, L)``.
@@ -72,7 +72,7 @@ def mutate_some(genes: Tensor, cardinalities: Tensor, number: Tensor, order: Ten
     Args:
         genes: int64 ``(*B, L)``.
         cardinalities: choices of each gene, int64 ``(L,)``; genes with a single choice stay.
-        number: how many genes to change, int64 ``(*B,)``; as many as can if that is fewer.
+        number: how many genes to change, int64 ``(*B,)``; or all that can change, if that is fewer.
         order: uniform numbers in ``[0, 1)``, ``(*B, L)``; the genes with the smallest change.
         shift: uniform numbers in ``[0, 1)``, ``(*B, L)``; they pick among the other values.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def best_upto(cost: Tensor, fitness: Tensor, member: Tensor, at: Tensor, strictly: bool = False) -> Tensor:
-    """Largest fitness of the members that cost no more than something.
+    """Return the largest fitness among members that cost no more than a given cost.
 
     Args:
         cost: ``(*B, M)``.
@@ -32,7 +32,7 @@ def best_upto(cost: Tensor, fitness: Tensor, member: Tensor, at: Tensor, strictl
 
 
 def non_dominated(cost: Tensor, fitness: Tensor, member: Tensor) -> Tensor:
-    """Mark the members that no other member dominates; equal ones stay together.
+    """Mark members that no other member dominates; equal members are all kept.
 
     Args:
         cost: finite where a member, ``(*B, M)``.
@@ -47,7 +47,7 @@ def non_dominated(cost: Tensor, fitness: Tensor, member: Tensor) -> Tensor:
 
 
 def gap_to_front(cost: Tensor, fitness: Tensor, member: Tensor) -> Tensor:
-    """What each member's fitness lacks of the best that costs no more, float64 ``(*B, M)``: 0 on the front, else >= 0.
+    """Return how far each member's fitness is below the best at no greater cost, float64 ``(*B, M)``; 0 on the front.
 
     Args:
         cost: see :func:`non_dominated`.

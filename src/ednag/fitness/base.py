@@ -1,4 +1,4 @@
-"""What a fitness is: a score for each architecture, paid for once, and counted."""
+"""The interface of a fitness: each architecture is scored once, and evaluations are counted."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ednag.spaces import SearchSpace
 log = logging.getLogger(__name__)
 
 FAILURES = 20
-"""Architectures that may fail, in whole batches, before a fitness that never gave a score is given up."""
+"""Abort after this many failures if nothing has ever been scored."""
 
 
 class SealedError(RuntimeError):
-    """Something asked for test metrics while generation is under way; never taken for a failed architecture."""
+    """Raised when test metrics are requested during generation; it never counts as a failed architecture."""
 
 
 class Fitness(ABC):
     """Score architectures; higher is better.
 
-    A subclass implements :meth:`score` for distinct, valid architectures; the base class takes care of invalid ones,
-    of isomorphic ones (scored once, whichever run asks), of those that fail, and of counting. Where :meth:`score` raises
-    for a batch, each of it is scored by itself, so that only those to blame fail.
+    A subclass implements :meth:`score` for distinct, valid architectures. The base class handles invalid ones, scores
+    isomorphic ones once (whichever run asks), survives failures, and counts. If :meth:`score` raises for a batch, each
+    architecture of the batch is scored alone, so that only those that cause the error fail.
 
     Attributes:
         lookups: valid architectures asked for, repeats included.
@@ -49,7 +49,7 @@ class Fitness(ABC):
     """
 
     partial: bool = False
-    """Whether ``-inf`` means that an architecture is unknown, which says nothing about others, rather than that it is bad."""
+    """Whether ``-inf`` means that an architecture is unknown rather than bad."""
 
     unknown: int = 0
     """Architectures asked for that a partial table does not know (they score ``-inf``)."""
@@ -58,7 +58,7 @@ class Fitness(ABC):
     """Architectures for which :meth:`score` raised, or returned NaN or ``+inf`` (they score ``-inf``)."""
 
     name: str = "fitness"
-    """What the scores are, as in reports and on axes."""
+    """Name of the scores in reports and on axes."""
 
     def __init__(self) -> None:
         self.lookups = 0
@@ -102,7 +102,7 @@ class Fitness(ABC):
             valid: bool ``(*B,)``; invalid architectures are not scored.
 
         Returns:
-            float64 ``(*B,)``: ``-inf`` where invalid or failed.
+            float64 ``(*B,)``: ``-inf`` if invalid or failed.
 
         Raises:
             RuntimeError: if all of the first architectures failed, :data:`FAILURES` or more.
@@ -123,7 +123,7 @@ class Fitness(ABC):
         return out
 
     def _attempt(self, genes: Tensor) -> Tensor:
-        """Score architectures, float64 ``(n,)``, ``-inf`` where that fails; give up where nothing ever succeeded."""
+        """Score architectures, float64 ``(n,)``, ``-inf`` for failures; abort if nothing has ever been scored."""
         try:
             scores = self.score(genes).double()
         except SealedError:
@@ -141,7 +141,7 @@ class Fitness(ABC):
         return scores.where(scores.isfinite(), -torch.inf)
 
     def _note(self, genes: Tensor, error: Exception | None) -> None:
-        """Count an architecture that failed, say the first few, and stop where no other ever succeeded.
+        """Count a failed architecture and log the first few; abort if none has ever been scored.
 
         Raises:
             RuntimeError: in that case.
@@ -158,7 +158,7 @@ class Fitness(ABC):
             ) from error
 
     def details(self, genes: Tensor) -> dict[str, Tensor]:
-        """Return the parts that the scores of evaluated architectures are made of; nothing by default.
+        """Return the components of the scores of evaluated architectures; none by default.
 
         Args:
             genes: evaluated architectures, int64 ``(n, L)``.
@@ -169,7 +169,7 @@ class Fitness(ABC):
         return {}
 
     def reveal(self, genes: Tensor) -> dict[str, Tensor]:
-        """Look up what only a finished generation may see (a benchmark's test metrics); nothing by default.
+        """Look up what may be seen only after generation (a benchmark's test metrics); nothing by default.
 
         Args:
             genes: the reported architectures, int64 ``(n, L)``.
@@ -186,15 +186,15 @@ class Fitness(ABC):
 
     @property
     def optimum(self) -> float | None:
-        """Largest fitness there is, where it is known."""
+        """Largest fitness there is, if it is known."""
         return None
 
     def optimum_keys(self) -> Tensor | None:
-        """Identities of the architectures with the largest fitness, int64 ``(k,)``, where they are known."""
+        """Identities of the architectures with the largest fitness, int64 ``(k,)``, if they are known."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Scores and counts so far, so that a resumed run pays nothing twice."""
+        """Scores and counts so far, so that a resumed run evaluates nothing twice."""
         counts = {name: getattr(self, name) for name in ("lookups", "evaluations", "failures")}
         return {"known": self._known, **counts}
 
@@ -207,9 +207,9 @@ class Fitness(ABC):
 
 
 def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Join what :meth:`Fitness.state_dict` gave in several processes that scored for different runs.
+    """Merge the :meth:`Fitness.state_dict` of several processes that scored for different runs.
 
-    Counts are added, scores by architecture united, and masks joined; the rest is alike, and the first one's.
+    Counts are added, and scores and masks united; everything else is equal, and taken from the first.
     """
 
     def join(name: str, parts: list[Any]) -> Any:

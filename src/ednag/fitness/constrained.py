@@ -16,9 +16,9 @@ from ednag.spaces import SearchSpace
 
 
 class ConstrainedFitness(Fitness):
-    """Another fitness under limits: violators rank below every feasible architecture and are never scored.
+    """Adds limits to another fitness: violators rank below every feasible architecture and are never scored.
 
-    They cost no evaluation of a sampler's budget (:meth:`violates` tells them beforehand).
+    They use up none of a sampler's budget (:meth:`violates` finds them beforehand).
 
     A violator's fitness is ``INFEASIBLE * (1 + violation)``, so that among violators less violation ranks higher.
     Costs are those of the very network that would be built: isomorphic architectures can differ in layers that
@@ -28,7 +28,7 @@ class ConstrainedFitness(Fitness):
     Args:
         fitness: what is maximised among feasible architectures.
         limits: what is allowed.
-        cost_model: how costs are found; networks of the space's default size where ``None``.
+        cost_model: how costs are found; networks of the space's default size if omitted.
 
     Raises:
         ValueError: if latency is limited and the cost model has none.
@@ -110,7 +110,7 @@ class ConstrainedFitness(Fitness):
         return ", ".join(parts) or "none"
 
     def violation(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Sum of relative excesses, float64 ``(*B,)``: 0 where every limit is met or the architecture is invalid."""
+        """Sum of relative excesses, float64 ``(*B,)``: 0 if every limit is met or the architecture is invalid."""
         violation = torch.zeros(valid.shape, dtype=torch.float64, device=genes.device)
         if self.limits.any and valid.any():
             found = [self.limits.violation(costs) for costs in self.costs(genes[valid])]
@@ -118,7 +118,7 @@ class ConstrainedFitness(Fitness):
         return violation
 
     def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Tell which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""
+        """Mark which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""
         return self.violation(genes, valid) > 0
 
     def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:

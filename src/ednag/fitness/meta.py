@@ -1,4 +1,4 @@
-"""Fitness predicted from images of the task: no training, no table, thousands of architectures a second."""
+"""Fitness predicted from images of the task: no training, no table, thousands of architectures per second."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class MetaFitness(Fitness):
 
     Args:
         predictor: its folder, a run of ``ednag fit``, or the name of a shipped one; the shipped one of the search space
-            where it is ``None``. :meth:`attach` gives one that has just been trained.
+            if omitted. :meth:`attach` gives one that has just been trained.
         beta: standard deviations of the ensemble added to its mean: above 0 prefers what the ensemble is unsure of,
             below 0 what it agrees on.
         images: of a class that are looked at, at least the predictor's coreset.
-        cache: folder of the feature cache; ``$EDNAG_CACHE``, or ``ednag`` in the user's cache folder, where ``None``.
+        cache: folder of the feature cache; ``$EDNAG_CACHE``, or ``ednag`` in the user's cache folder, if omitted.
 
     Raises:
         ValueError: if ``images`` is below 1.

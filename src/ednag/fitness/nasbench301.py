@@ -146,7 +146,7 @@ def _decode(codes: Tensor) -> Tensor:
 
 
 def _class_means(values: NDArray[Any], place: Tensor, classes: int) -> Tensor:
-    """Average the rows of each isomorphism class, float64 ``(classes,)``; NaN where none has a value."""
+    """Average the rows of each isomorphism class, float64 ``(classes,)``; NaN if none has a value."""
     known = torch.from_numpy(np.asarray(values, dtype=np.float64))
     counted = known.isfinite()
     total = torch.zeros(classes, dtype=torch.float64).index_add(0, place[counted], known[counted])

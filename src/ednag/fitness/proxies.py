@@ -48,7 +48,7 @@ def measure(
         generator: source of Zen's weights and inputs, on the CPU.
 
     Returns:
-        scores by name; NaN or infinite where the network gives no information (nothing reaches its output).
+        scores by name; NaN or infinite if the network gives no information (nothing reaches its output).
 
     Raises:
         ValueError: for an unknown name or missing labels.
@@ -123,7 +123,7 @@ def zico(parts: Sequence[Sequence[Tensor]]) -> float:
         parts: gradients of each part of the batch, see :func:`gradients`; at least two.
 
     Returns:
-        the score; ``-inf`` where no weight has a gradient that varies.
+        the score; ``-inf`` if no weight has a gradient that varies.
     """
     total, counted = 0.0, 0
     for layer in zip(*parts, strict=True):
@@ -147,7 +147,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         images: ``(B, C, H, W)``.
 
     Returns:
-        the score; ``-inf`` where two images can't be told apart, NaN where the network's output is not finite.
+        the score; ``-inf`` if two images can't be told apart, NaN if the network's output is not finite.
     """
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
 
@@ -189,7 +189,7 @@ def synflow(network: nn.Module, shape: tuple[int, int, int]) -> float:
         shape: channels, height and width.
 
     Returns:
-        the score; ``-inf`` where nothing reaches the output.
+        the score; ``-inf`` if nothing reaches the output.
     """
     subject = _without_normalisation(copy.deepcopy(network)).double().eval()
     with torch.no_grad():
@@ -231,7 +231,7 @@ def zen(
         generator: of weights and images, on the CPU.
 
     Returns:
-        the score; ``-inf`` where the features don't move.
+        the score; ``-inf`` if the features don't move.
     """
     subject = copy.deepcopy(network).train()
     norms = [module for module in subject.modules() if isinstance(module, _BatchNorm)]

@@ -108,7 +108,7 @@ class BenchmarkFitness(Fitness):
             valid: bool ``(*B,)``.
 
         Returns:
-            float64 ``(*B,)``: percent, or what else the table measures; ``-inf`` where invalid or not in the benchmark.
+            float64 ``(*B,)``: percent, or what else the table measures; ``-inf`` if invalid or not in the benchmark.
         """
         if self._seen is None:
             raise RuntimeError("call setup(space) before scoring")
@@ -171,7 +171,7 @@ class PartialTableFitness(Fitness):
 
     Args:
         keys: identities of the architectures in the table, int64 ``(rows,)``, ascending and distinct.
-        metrics: float64 ``(rows,)`` by name, NaN where not measured; ``dataset/split/epochs`` for accuracies.
+        metrics: float64 ``(rows,)`` by name, NaN if not measured; ``dataset/split/epochs`` for accuracies.
         metric: the name of the one that is the fitness.
 
     Attributes:
@@ -192,7 +192,7 @@ class PartialTableFitness(Fitness):
         return [name for name in sorted(self.metrics) if name.count("/") == 2]
 
     def score(self, genes: Tensor) -> Tensor:
-        """Look values up, ``-inf`` where unknown; see :meth:`Fitness.score`."""
+        """Look values up, ``-inf`` if unknown; see :meth:`Fitness.score`."""
         values = self._look_up(genes, self.metric)
         self.unknown += int(values.isnan().sum())
         return values.nan_to_num(nan=-torch.inf).to(genes.device)
@@ -201,7 +201,7 @@ class PartialTableFitness(Fitness):
         """Look up every accuracy, test included where the table has it; see :meth:`Fitness.reveal`.
 
         Returns:
-            ``(n,)`` percentages by name (``cifar10/test/108``), NaN where unknown.
+            ``(n,)`` percentages by name (``cifar10/test/108``), NaN if unknown.
 
         Raises:
             RuntimeError: if generation is under way.
@@ -228,7 +228,7 @@ class PartialTableFitness(Fitness):
         self.unknown = state["unknown"]
 
     def _look_up(self, genes: Tensor, name: str) -> Tensor:
-        """Values of a metric, float64 ``(n,)`` on the CPU; NaN where unknown."""
+        """Values of a metric, float64 ``(n,)`` on the CPU; NaN if unknown."""
         keys = self.space.identity(genes).cpu()
         place = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
         return self.metrics[name][place].where(self._keys[place] == keys, torch.nan)

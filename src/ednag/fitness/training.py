@@ -54,7 +54,7 @@ class TrainingFitness(Fitness):
     Images are held in memory at a small size; test accuracy is measured along the way, and sealed until the end.
 
     Args:
-        budget: of each training; the defaults where ``None``.
+        budget: of each training; the defaults if omitted.
         images: most images of each split, ``{"train": .., "val": .., "test": ..}``, drawn evenly from the classes.
         image_size: side in pixels that images are scaled to.
         network: options of the space's networks, such as ``{"channels": 8, "cells": 1}``.
@@ -156,7 +156,7 @@ class TrainingFitness(Fitness):
 
 
 def standardised(part: Images, train: Images, device: torch.device | str = "cpu") -> Images:
-    """Turn 8-bit images into floats of zero mean and unit deviation a channel of the training images."""
+    """Turn 8-bit images into floats of zero mean and unit deviation per channel of the training images."""
     pixels = train.pixels.float()
     deviation, mean = torch.std_mean(pixels, (0, 2, 3), keepdim=True, correction=0)
     scaled = (part.pixels.float() - mean) / deviation.clamp(min=0.5)

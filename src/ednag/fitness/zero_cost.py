@@ -109,7 +109,7 @@ class ZeroCostFitness(Fitness):
         self.input_shape, self.num_classes = batch.shape, batch.num_classes
 
     def score(self, genes: Tensor) -> Tensor:
-        """Score distinct, valid architectures, int64 ``(n, L)``; NaN where a proxy is not finite."""
+        """Score distinct, valid architectures, int64 ``(n, L)``; NaN if a proxy is not finite."""
         if len(self.proxies) > 1 and self._reference is None:
             rank_zero_info(f"measuring {self.reference_size} random architectures first, to rank among them")
             self._reference = self._measure(self._sample_reference())
@@ -210,7 +210,7 @@ def rank_among(reference: Tensor, values: Tensor) -> Tensor:
         values: ``(n,)``.
 
     Returns:
-        float64 ``(n,)``, strictly increasing in the value, in (0, 1); 0 at ``-inf``, NaN where a value is NaN.
+        float64 ``(n,)``, strictly increasing in the value, in (0, 1); 0 at ``-inf``, NaN if a value is NaN.
 
     Raises:
         ValueError: if no reference value is finite.

@@ -30,7 +30,7 @@ from ednag.spaces import SearchSpace
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-"""One training: ``genes``, ``valid`` and ``test`` accuracy (percent; ``None`` where it failed), ``seconds``, ``seed``, and
+"""One training: ``genes``, ``valid`` and ``test`` accuracy (percent; ``None`` if it failed), ``seconds``, ``seed``, and
 ``error``, its message or ``None``."""
 
 
@@ -162,7 +162,7 @@ class Collection:
 
         Returns:
             its arrays: ``genes`` int8 ``(n, L)``, ``task`` int32 ``(n,)``, ``valid`` and ``test`` float32 ``(n,)`` in
-            percent (NaN where a training failed), ``seconds`` float32, ``seed`` int64, and the texts ``space``,
+            percent (NaN if a training failed), ``seconds`` float32, ``seed`` int64, and the texts ``space``,
             ``budget`` and ``versions``.
         """
         found = [(i, row) for i, task in enumerate(self.tasks) for row in self.rows(task)]
@@ -199,7 +199,7 @@ class JournalledTraining(TrainingFitness):
         self.journal = journal
 
     def score(self, genes: Tensor) -> Tensor:
-        """Validation accuracy in percent; NaN where a training failed."""
+        """Validation accuracy in percent; NaN if a training failed."""
         known = {tuple(row["genes"]): row["valid"] for row in read_journal(self.journal)}
         return torch.tensor([self._one(one, known) for one in genes], dtype=torch.float64)
 

@@ -33,8 +33,8 @@ class Outcome:
     Attributes:
         name: of the sampler.
         best: best fitness after each distinct evaluation, float64 ``(R, E)``; a run that ended early keeps its last.
-        first_hit: distinct evaluations until the optimum was evaluated, ``(R,)``; infinite where it never was, NaN
-            where the optimum is not known.
+        first_hit: distinct evaluations until the optimum was evaluated, ``(R,)``; infinite if it never was, NaN
+            if the optimum is unknown.
         selected: metrics of each run's best architecture, looked up after it had ended, ``(R,)`` each.
         evaluations: distinct architectures each run evaluated, int64 ``(R,)``.
         lookups: architectures each run asked for, int64 ``(R,)``.
@@ -58,7 +58,7 @@ class Comparison:
         fitness: the score to maximise.
         samplers: by name.
         seeds: one run each, the same for all.
-        evaluations: distinct architectures a run may evaluate.
+        evaluations: distinct architectures that a run may evaluate.
         checkpoints: numbers of evaluations at which success and regret are reported.
         together: runs that advance in one batch; bounds memory.
 
@@ -172,7 +172,7 @@ class Comparison:
         """Sum the outcomes up, one row a sampler.
 
         Success is the share of runs that have evaluated the optimum, regret the mean distance of the best so far from
-        it (from the best that any run found, where the optimum is not known). ``p_value`` is of Wilcoxon's signed-rank
+        it (from the best that any run found, if the optimum is unknown). ``p_value`` is of Wilcoxon's signed-rank
         test, paired by seed, on the mean regret over the whole budget against the first sampler, Holm-corrected.
         """
         known = self.fitness.optimum

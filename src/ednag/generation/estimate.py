@@ -43,9 +43,9 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
         "fitness": generation.fitness.name,
         "sampler": f"{type(sampler).__name__}, {sampler.steps or 'no last'} step(s)",
         "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
-        "evaluations": f"at most {most:,} distinct architectures a run",
+        "evaluations": f"at most {most:,} distinct architectures per run",
         "limits": ", ".join(f"{k}={v:g}" for k, v in vars(generation.limits).items() if v is not None) or "none",
-        "cost": f"{each * 1000:.3g} ms an evaluation on {device}: at most {each * most * runs:,.1f} s in all",
+        "cost": f"{each * 1000:.3g} ms per evaluation on {device}: at most {each * most * runs:,.1f} s in all",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
 

@@ -82,10 +82,10 @@ def front_figure(
 
 
 def comparison_figure(curves: Sequence[Curve], fitness: str, paths: Sequence[Path]) -> None:
-    """Draw samplers against each other: success, where the optimum is known, and the best fitness so far.
+    """Draw samplers against each other: success, if the optimum is known, and the best fitness so far.
 
     Args:
-        curves: one a sampler, drawn in their order.
+        curves: one per sampler, drawn in their order.
         fitness: name for the title.
         paths: files to write, atomically; the ending (``.png``, ``.svg``) says the format.
     """
@@ -120,7 +120,7 @@ class Curve:
         median: of the best so far over runs, likewise the quartiles.
         quartile_1: lower quartile.
         quartile_3: upper quartile.
-        success: share of runs that have evaluated the optimum; ``None`` where it is not known.
+        success: share of runs that have evaluated the optimum; ``None`` if it is unknown.
     """
 
     name: str

@@ -14,7 +14,7 @@ def best_so_far(archive: Archive, evaluations: int | None = None) -> Tensor:
 
     Args:
         archive: of ``R`` runs.
-        evaluations: length of the curve; the longest run's where ``None``. A shorter run keeps its last value.
+        evaluations: length of the curve; the longest run's if omitted. A shorter run keeps its last value.
 
     Returns:
         float64 ``(R, evaluations)``.

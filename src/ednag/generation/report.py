@@ -1,4 +1,4 @@
-"""The result of a generation run: its best architectures, on disk and read back."""
+"""The result of a generation: its best architectures, written to and read from disk."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Round(NamedTuple):
     save: bool
 
     def shared(self) -> Round:
-        """Return this where all processes can use it: on the CPU, where there are several."""
+        """Return this where all processes can use it: on the CPU, if there are several."""
         if world() == 1:
             return self
         return Round(self.archive.to("cpu"), self.genes.cpu(), self.values.cpu(), self.save)
@@ -62,7 +62,7 @@ class Generation:
         fitness: the score to maximise.
         sampler: the method.
         seeds: one run each.
-        evaluations: distinct architectures a run may evaluate; ``None`` leaves the end to the sampler.
+        evaluations: distinct architectures that a run may evaluate; ``None`` leaves the end to the sampler.
         top_k: distinct architectures in the report; a front is reported whole.
         limits: constraints on cost.
         cost_model: how costs are counted or measured.
@@ -323,5 +323,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _feasible_mean(values: Tensor) -> float:
-    """Mean of the feasible values; NaN where there is none."""
+    """Mean of the feasible values; NaN if there is none."""
     return float(values[feasible(values)].mean())

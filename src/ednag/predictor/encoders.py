@@ -1,4 +1,4 @@
-"""Encoders of the meta predictor: a data set, given as features of images of each class, and an architecture."""
+"""Encoders of the meta predictor: one for a data set (image features of each class), one for an architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meta predictor: how good an architecture will be on a data set, from images of it and the architecture alone."""
+"""The meta predictor: scores an architecture for a data set, from images of the data set and the architecture."""
 
 from __future__ import annotations
 

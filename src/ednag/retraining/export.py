@@ -1,4 +1,4 @@
-"""Trained networks as files: read back (:func:`load`), and written for other programs (:func:`export`)."""
+"""Load trained networks (:func:`load`), and export them for other programs (:func:`export`)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def load(path: str | Path) -> nn.Module:
 
 
 def find(path: Path) -> Path:
-    """Return the folder of the network that a path stands for; see :func:`load`.
+    """Find the folder of the network that a path refers to; see :func:`load`.
 
     Raises:
         FileNotFoundError: if there is none.

@@ -1,4 +1,4 @@
-"""Retraining the best architectures of a report, one after another; killed at any moment, it can go on."""
+"""Train the best architectures of a report, one after another; a killed job can be resumed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ CHECK_EVERY = 50
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The training loss became infinite or not a number; more training can't repair the network."""
+    """The training loss became infinite or NaN; more training can't repair the network."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What lets a training be killed at any moment and go on: one checkpoint an epoch, written whole or not at all."""
+"""Resumable training: one atomic checkpoint per epoch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BEST = "best.ckpt"
 class EpochCheckpoint(Checkpoint):
     """Save after every epoch, keep the time, and seed the global random numbers (dropout, drop-path) by the epoch.
 
-    Lightning writes a checkpoint to the system's temporary folder and moves it, which is no single step where that is
-    another file system; here it is written beside its place, flushed to disk, and renamed.
+    Lightning writes a checkpoint to the system's temporary folder and moves it, which is not atomic across file systems.
+    Here it is written next to its final place, flushed to disk, and renamed.
 
     Args:
         folder: where ``last.ckpt`` (and ``best.ckpt``) go.

@@ -40,7 +40,7 @@ class Members:
 class ArchiveDiffusion(Sampler):
     """Categorical diffusion whose denoiser is the archive, an evolutionary corrector, and a surrogate that screens.
 
-    A round takes one way through its parts, and pays for the most promising few at its end:
+    Each round has four steps and evaluates only the most promising proposals:
 
     1. *Denoise*: from uniform noise through the signal levels, with the posterior over the archive, each member weighted
        by ``g`` of its fitness (:mod:`ednag.diffusion.categorical`). What comes out recombines the genes of
@@ -57,25 +57,25 @@ class ArchiveDiffusion(Sampler):
     What earns its place, on NAS-Bench-201, CIFAR-10, seeds 0..99, success after 50, 100 and 200 evaluations: .82, 1.00, 1.00
     with everything; .60, .97, 1.00 without the archive's weights; .42, .94, 1.00 without the corrector; .12, .38, .50 without
     denoising, which is what leads noise to the archive; .03, .11, .41 without the screen. *Recombination* does not earn its
-    place: whole members drawn by weight, in place of genes denoised one by one, did as well wherever it was measured
+    place: whole members drawn by weight, instead of genes denoised one by one, did as well wherever it was measured
     (``docs/results.md``).
 
     Args:
         initial: unscreened uniform architectures at the start of an epoch; the first one begins with the space's seeds
             (:meth:`~ednag.spaces.SearchSpace.seeds`), if it has any.
-        batch: evaluations a round; more, ``evaluated / batch_growth``, as the archive grows.
+        batch: evaluations per round; more, ``evaluated / batch_growth``, as the archive grows.
         batch_growth: see ``batch``.
-        batch_max: most evaluations a round.
-        pool: architectures a round that denoising and correction make, to be screened.
-        uniform: uniform architectures a round that are screened with them.
+        batch_max: most evaluations per round.
+        pool: architectures per round that denoising and correction make, to be screened.
+        uniform: uniform architectures per round that are screened with them.
         schedule: signal levels of the reverse process; the corrector expects clean genes, so level 1 at its end. By default
             ``Levels((0.2, 0.45, 0.7, 1.0))``.
         num_steps: reverse steps.
         mapping: fitness to weight in the posterior; by default ``Rank(0.15)``.
-        two_genes: probability that the corrector changes two genes in place of one.
+        two_genes: probability that the corrector changes two genes instead of one.
         patience: neighbourhoods without improvement that end an epoch; 0 for never.
         window: members that the model looks at: the latest half and the best of the others. Bounds the cost of a round.
-        surrogate: settings of the screen; the defaults where ``None``.
+        surrogate: settings of the screen; the defaults if omitted.
         denoise: whether to denoise; else the corrector is given noise.
         recombine: whether each gene is denoised by itself; else whole members are drawn by weight, which is what
             exact denoising, with the joint posterior of all genes, amounts to.

@@ -29,7 +29,7 @@ class Bananas(Sampler):
 
     Args:
         initial: uniform architectures at the start.
-        batch: evaluations a round.
+        batch: evaluations per round.
         ensemble: networks.
         width: units of each of the two hidden layers.
         epochs: full-batch steps of Adam a round; with ``window``, they bound the cost of a round.

@@ -1,4 +1,4 @@
-"""The interface of a sampler, and the loop that all of them share."""
+"""The interface of a sampler, and the loop that all samplers share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class State:
-    """Where a set of runs stands.
+    """The state of a set of runs.
 
     Attributes:
         problem: what the runs search; it is no part of :meth:`state_dict`.
@@ -150,11 +150,11 @@ class Sampler(ABC):
             problem: what to search; a space alone counts isomorphic architectures as one.
             fitness: the score to maximise.
             seeds: one per run.
-            evaluations: distinct architectures a run may evaluate; no limit where ``None``. Violators of a constraint
-                that ``fitness`` recognises beforehand are not counted, but end a run too where there are
+            evaluations: distinct architectures that a run may evaluate; no limit if omitted. Violators of a constraint
+                that ``fitness`` recognises beforehand are not counted, but end a run too if there are
                 :data:`VIOLATORS` times as many.
             device: where everything is computed.
-            state: continue from here in place of starting.
+            state: continue from here instead of starting.
             after_round: called after each round with the state, the genes asked for and their fitness.
             everyone: tells whether something holds here and in all processes that work on other seeds at the same time,
                 so that all of them take the same number of rounds.
@@ -183,7 +183,7 @@ class Sampler(ABC):
         return state
 
     def finished(self, state: State, evaluations: int | None = None) -> bool:
-        """Tell whether every run has taken its steps, spent its evaluations, or seen the whole space."""
+        """Return whether every run has taken its steps, spent its evaluations, or seen the whole space."""
         if self.steps is not None and state.step >= self.steps:
             return True
         return not bool(state.problem.running(state.archive, evaluations).any())
@@ -209,11 +209,11 @@ def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> Non
     """Say why runs ended before their budget was spent, if any did."""
     short = archive.paid < (torch.iinfo(torch.int64).max if evaluations is None else evaluations)
     reasons = {
-        "every architecture of the space was looked at": short & exhausted,
-        f"{VIOLATORS} violators of the limits for each evaluation of the budget": short
+        "the whole space has been seen": short & exhausted,
+        f"{VIOLATORS} x the budget of architectures violated the limits": short
         & (archive.violators >= VIOLATORS * (evaluations or 1)),
     }
-    reasons[f"{PATIENCE} rounds brought nothing new"] = short & ~torch.stack(list(reasons.values())).any(0)
+    reasons[f"{PATIENCE} rounds proposed nothing new"] = short & ~torch.stack(list(reasons.values())).any(0)
     for reason, runs in reasons.items():
         if runs.any():
             least, most = int(archive.paid[runs].min()), int(archive.paid[runs].max())
@@ -222,4 +222,4 @@ def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> Non
 
 
 PATIENCE = 1000
-"""Rounds without a new architecture after which a sampler without a last step gives up."""
+"""Give up after this many rounds without a new architecture (samplers without a last step)."""

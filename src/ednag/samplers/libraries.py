@@ -286,7 +286,7 @@ class PymooGA(LibrarySampler):
 
     Args:
         population: members kept, and random architectures at the start.
-        offspring: architectures a generation; as many as members where ``None``.
+        offspring: architectures per generation; as many as members if omitted.
 
     Examples:
         >>> state = PymooGA().sample(NASBench201(), fitness, evaluations=50)  # doctest: +SKIP

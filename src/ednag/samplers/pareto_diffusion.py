@@ -23,7 +23,7 @@ class FrontMembers(Members):
 
     Attributes:
         target: normal scores of their fitness, float64 ``(R, M)``, see :func:`normal_scores`.
-        cost: float64 ``(R, M)``, 0 where not a member.
+        cost: float64 ``(R, M)``, 0 if not a member.
     """
 
     target: Tensor
@@ -31,7 +31,7 @@ class FrontMembers(Members):
 
 
 class ParetoDiffusion(ArchiveDiffusion):
-    """:class:`ArchiveDiffusion` with a front in place of an optimum.
+    """:class:`ArchiveDiffusion` with a front instead of an optimum.
 
     1. *Denoise* and *correct* as there, but a member's rank is by its gap to the front: the fitness rank that it lacks of
        the best member that costs no more. The whole front weighs most, whatever it costs.
@@ -46,7 +46,7 @@ class ParetoDiffusion(ArchiveDiffusion):
     Args:
         initial: unscreened uniform architectures at the start.
         optimism: factor on the predicted deviation, > 0.
-        shortlist: proposals a round whose cost is really asked for where it takes time, >= 1.
+        shortlist: proposals per round whose cost is really asked for where it takes time, >= 1.
         surrogate: the model of fitness; by default one with little noise, whose features weigh more than the genes.
         options: further settings of :class:`ArchiveDiffusion`. There are no epochs here: a front has no single optimum to
             be stuck at.
@@ -127,7 +127,7 @@ class ParetoDiffusion(ArchiveDiffusion):
     def _known_cheaper(
         self, space: SearchSpace, members: FrontMembers, pool: Tensor, valid: Tensor, cost: Tensor
     ) -> Tensor:
-        """Tell which proposals are isomorphic to a member that costs no more, ``(R, N)``: their fitness is known."""
+        """Mark which proposals are isomorphic to a member that costs no more, ``(R, N)``: their fitness is known."""
         asked = space.identity(pool.where(valid[..., None], 0))
         known = space.identity(members.genes.where(members.real[..., None], 0))
         same = (asked[..., None] == known[:, None]) & members.real[:, None]

@@ -48,7 +48,7 @@ class CostFunction(Protocol):
         """Whether thousands of architectures can be asked for at once."""
 
     def __call__(self, genes: Tensor) -> Tensor:
-        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` where a limit is violated."""
+        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` if a limit is violated."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Problem:
         return genes[self.space.valid(genes)]
 
     def exhausted(self, archive: Archive) -> Tensor:
-        """Tell which runs have looked at every distinct architecture of the space, bool ``(R,)``.
+        """Mark which runs have looked at every distinct architecture of the space, bool ``(R,)``.
 
         Distinct architectures are counted in spaces of up to :data:`ENUMERABLE` gene strings, once a run has met a
         sixteenth of those; otherwise every gene string is taken for an architecture of its own.
@@ -125,7 +125,7 @@ class Problem:
         )
 
     def running(self, archive: Archive, evaluations: int | None = None) -> Tensor:
-        """Tell which runs may still evaluate something, bool ``(R,)``."""
+        """Mark which runs may still evaluate something, bool ``(R,)``."""
         running = ~self.exhausted(archive)
         if evaluations is None:
             return running
@@ -139,7 +139,7 @@ class Problem:
         Look-ups are counted until a run's budget is spent, so that they don't depend on the runs beside it.
 
         Returns:
-            the archive with the new entries, and the fitness of all, float64 ``(R, N)``: ``-inf`` where invalid or
+            the archive with the new entries, and the fitness of all, float64 ``(R, N)``: ``-inf`` if invalid or
             beyond the budget.
         """
         valid = self.space.valid(genes)

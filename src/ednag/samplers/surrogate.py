@@ -241,7 +241,7 @@ def standardise(values: Tensor, member: Tensor) -> Tensor:
         member: which entries count, bool ``(R, M)``.
 
     Returns:
-        float64 ``(R, M)``, 0 where no member is (and everywhere if all members of a run tie).
+        float64 ``(R, M)``, 0 if no member is (and everywhere if all members of a run tie).
     """
     m = member.sum(-1, keepdim=True).clamp(min=1)
     z = torch.where(member, values, 0.0)

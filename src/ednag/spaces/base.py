@@ -1,4 +1,4 @@
-"""The interface of a search space: everything a sampler, a fitness or a report may ask of one."""
+"""The interface of a search space: what samplers, fitnesses and reports need from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def quoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each choice of each gene stands in a vector of continuous genes.
+    """Maps each choice of each gene to a place in a vector of continuous genes.
 
     Attributes:
         dim: ``D``, the length of the vector.
@@ -42,12 +42,12 @@ class Layout:
 
     @classmethod
     def compact(cls, cardinalities: tuple[int, ...]) -> Layout:
-        """Lay the choices of all genes one after the other, without gaps."""
+        """Put the choices of all genes one after the other, without gaps."""
         ends = list(accumulate(cardinalities))
         return cls(ends[-1], tuple(tuple(range(end - k, end)) for end, k in zip(ends, cardinalities, strict=True)))
 
     def encode(self, genes: Tensor) -> Tensor:
-        """Write genes as one-hot blocks.
+        """Encode genes as one-hot blocks.
 
         Args:
             genes: int64 ``(*B, L)``, in range.
@@ -62,7 +62,7 @@ class Layout:
         return torch.zeros((*genes.shape[:-1], self.dim), device=genes.device).scatter(-1, places, 1.0)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Read genes off continuous values: the arg-max over the choices of each gene.
+        """Decode continuous values: the arg-max over the choices of each gene.
 
         Args:
             x: ``(*B, D)``.
@@ -121,11 +121,11 @@ class SearchSpace(ABC):
 
     @property
     def published_layout(self) -> Layout:
-        """The layout that the EDNAG paper gives for this space; the compact one where it gives none."""
+        """The layout in the EDNAG paper, or the compact one if the paper has none."""
         return self.layout
 
     def code(self, genes: Tensor) -> Tensor:
-        """Number gene strings: distinct for distinct genes where ``size < 2**63``, a hash of them otherwise.
+        """Return a number for each gene string: unique if ``size < 2**63``, otherwise a hash.
 
         Args:
             genes: int64 ``(*B, L)``, in range.
@@ -139,7 +139,7 @@ class SearchSpace(ABC):
         return code & (2**63 - 1)
 
     def valid(self, genes: Tensor) -> Tensor:
-        """Mark which genes describe an architecture of this space (here: every gene in range).
+        """Mark genes that are an architecture of this space (by default: every gene in range).
 
         Args:
             genes: int64 ``(*B, L)``.
@@ -160,7 +160,7 @@ class SearchSpace(ABC):
         return noise.integers(high, n, self.num_genes)
 
     def check(self, genes: Tensor) -> Tensor:
-        """Return ``genes`` if all are of this space.
+        """Return ``genes`` if all of them belong to this space.
 
         Raises:
             ValueError: if the last dimension is not ``L`` or a gene is out of range, naming the first one.
@@ -177,7 +177,7 @@ class SearchSpace(ABC):
         return genes
 
     def features(self, genes: Tensor) -> Tensor:
-        """Describe what architectures compute beyond their genes, for models of fitness; nothing by default.
+        """Return features beyond the genes, for models of fitness; none by default.
 
         Args:
             genes: int64 ``(*B, L)``, in range.
@@ -218,7 +218,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def identity(self, genes: Tensor) -> Tensor:
-        """Return a number that two architectures share exactly if they compute the same function class.
+        """Return an integer that is equal exactly for isomorphic architectures.
 
         Args:
             genes: int64 ``(*B, L)``, in range.
@@ -229,7 +229,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def describe(self, genes: Tensor) -> str:
-        """Write one architecture, int64 ``(L,)``, in the field's own text format."""
+        """Return one architecture, int64 ``(L,)``, in the text format of its benchmark."""
 
     @abstractmethod
     def parse(self, text: str) -> Tensor:
@@ -246,7 +246,7 @@ class SearchSpace(ABC):
     def build(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> nn.Module:
         """Build the trainable network of one architecture.
 
-        A space may offer further options (width, depth, strides), each with a default.
+        A space may have further options (width, depth, strides), each with a default.
 
         Args:
             genes: int64 ``(L,)``.
@@ -260,7 +260,7 @@ class SearchSpace(ABC):
 
 
 def find_space(name: str) -> SearchSpace:
-    """Make a search space, with its defaults, from its short name.
+    """Create a search space by its short name, with default settings.
 
     Raises:
         ValueError: if there is none of that name.

@@ -1,4 +1,4 @@
-"""Building the network of an architecture, the same one whatever was built before."""
+"""Build the network of an architecture, with the same weights whatever was built before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ednag.spaces import SearchSpace
 
 
 def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, int]:
-    """Return options if the space's networks have them all.
+    """Return the options if the space's networks know all of them.
 
     Args:
         space: whose :meth:`SearchSpace.build` gets the options.
@@ -38,7 +38,7 @@ def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, i
 def build_network(
     space: SearchSpace, genes: Tensor, num_classes: int, in_channels: int, options: Mapping[str, int], seed: int = 0
 ) -> nn.Module:
-    """Build and initialise a network on the CPU, the same one whatever was drawn or built before.
+    """Build a network on the CPU; its initial weights depend on the seed alone.
 
     Args:
         space: what the genes mean.
@@ -60,7 +60,7 @@ def architecture_seed(seed: int, identity: int) -> int:
 
 
 def representative(space: SearchSpace, genes: Tensor) -> Tensor:
-    """Swap each architecture for the member of its isomorphism class that its identity names, where it names one.
+    """Replace each architecture by one fixed member of its isomorphism class, if its identity is the code of one.
 
     Isomorphic architectures share one score, so it must not depend on which of them is asked for first. Where the
     identity is itself the code of a class member (as in NAS-Bench-201), that member stands for the class; elsewhere

@@ -1,4 +1,4 @@
-"""Drawing architectures so that every isomorphism class is equally likely."""
+"""Draw architectures so that every isomorphism class is equally likely."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ednag.spaces.base import gene_strings
 
 
 class ClassMembers:
-    """Isomorphism classes of a space that is small enough to list.
+    """Isomorphism classes of a space small enough to enumerate.
 
     Args:
         cardinalities: choices of each gene, ``(L,)``.

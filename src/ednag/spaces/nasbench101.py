@@ -1,4 +1,4 @@
-"""NAS-Bench-101 (Ying, Klein, Christiansen, Real, Murphy & Hutter 2019): connections and operations both evolve."""
+"""NAS-Bench-101 (Ying, Klein, Christiansen, Real, Murphy & Hutter 2019): both connections and operations are genes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PATH_LENGTH = 3
 
 
 class NASBench101(SearchSpace):
-    """Cells of up to seven vertices and nine edges, an operation at each vertex: 423,624 distinct ones.
+    """Cells of up to seven vertices and nine edges, with an operation at each vertex: 423,624 distinct ones.
 
     Genes: 21 edges (0 or 1) in the order of :data:`EDGES`, then the operations of vertices 1 to 5. Vertices that no
     path from input to output passes are pruned, as the benchmark does; genes are valid if a path is left and at most
@@ -146,7 +146,7 @@ class NASBench101(SearchSpace):
         return f"{''.join(str(bit) for row in matrix for bit in row)} {','.join(names)}"
 
     def parse(self, text: str) -> Tensor:
-        """Read the text written by :meth:`describe`; vertices that pruning would remove are allowed."""
+        """Read the text written by :meth:`describe`; vertices that would be pruned are allowed."""
         expected = "Expected ADJACENCY input,OPERATION,...,output: 0s and 1s of the matrix row by row, then its labels"
         bits, _, labels = text.strip().partition(" ")
         n, names = isqrt(len(bits)), labels.split(",")
@@ -195,7 +195,7 @@ class NASBench101(SearchSpace):
 
 
 def prune(genes: Tensor) -> Tensor:
-    """Remove what no path from input to output passes, as the benchmark does before it looks a cell up.
+    """Remove vertices and edges that are on no path from input to output, as the benchmark does.
 
     Args:
         genes: int64 ``(*B, 26)``, in range.
@@ -220,7 +220,7 @@ def prune(genes: Tensor) -> Tensor:
 
 
 def cell_graph(genes: Tensor) -> tuple[list[list[int]], list[int]]:
-    """Write one connected cell, int64 ``(26,)``, as a pruned graph without isolated vertices.
+    """Return the pruned graph of one connected cell, int64 ``(26,)``.
 
     Returns:
         the upper-triangular adjacency matrix, ``n`` x ``n``, and the benchmark's label of each vertex: -1 for the
@@ -291,7 +291,7 @@ def _identity(code: int) -> int:
 
 
 def _graph(genes: Sequence[int]) -> tuple[list[list[int]], list[int]]:
-    """Read matrix and labels off pruned genes; see :func:`cell_graph`."""
+    """Return matrix and labels of pruned genes; see :func:`cell_graph`."""
     edges = {pair for pair, gene in zip(EDGES, genes, strict=False) if gene}
     kept = sorted({vertex for pair in edges for vertex in pair})
     matrix = [[int((source, target) in edges) for target in kept] for source in kept]

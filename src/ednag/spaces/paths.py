@@ -1,4 +1,4 @@
-"""Path encoding of cells that carry operations on the edges of a directed acyclic graph."""
+"""Path encoding of cells whose operations are on the edges of a directed acyclic graph."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def path_features(edges: Sequence[tuple[int, int]], operations: int, none: int |
     """Encode every cell of a space by its paths from the first node to the last (after White et al. 2020).
 
     A path is the sequence of operations along it, without skip connections; a path through ``none`` does not exist.
-    What remains is what the signal passes through, so that cells which write the same function with different edges lie
-    close together. The number of times that a cell has a path is written as a thermometer (2 of at most 3 is ``1 1 0``),
+    What remains is what the signal passes through, so cells that write the same function with different edges are close
+    to each other. The number of times that a cell has a path is written as a thermometer (2 of at most 3 is ``1 1 0``),
     so that squared Euclidean distance counts the paths that two cells do not share.
 
     Args:
