@@ -268,6 +268,33 @@ def test_a_table_scores_what_it_knows(tmp_path: Path, monkeypatch: pytest.Monkey
         fitness.setup(NASBench201())
 
 
+def test_the_runners_lists_of_records_are_the_same_table(tmp_path: Path) -> None:
+    write_table(tmp_path / "zc_nasbench301.json")
+    official = json.loads((tmp_path / "zc_nasbench301.json").read_text())
+    for dataset, rows in official.items():
+        for proxy in ("synflow", "snip"):  # one run of the runner per proxy
+            records = [
+                {
+                    "idx": str(i),
+                    "arch": text,
+                    "val_accuracy": row["val_accuracy"],
+                    proxy: {"score": 5.0 + i, "time": 0.1},
+                }
+                for i, (text, row) in enumerate(rows.items())
+            ]
+            place = tmp_path / "run" / dataset / proxy / "scores.json"
+            place.parent.mkdir(parents=True)
+            place.write_text(json.dumps(records))
+    lists = dict(np.load(import_table("zc_nasbench301", tmp_path / "run", tmp_path / "lists.npz")))
+    whole = dict(np.load(import_table("zc_nasbench301", tmp_path / "zc_nasbench301.json", tmp_path / "whole.npz")))
+    assert sorted(lists) == sorted([*whole, "cifar10/proxy/snip", "svhn/proxy/snip", "svhn/proxy/synflow"])
+    for name, values in whole.items():
+        np.testing.assert_array_equal(lists[name], values)
+    np.testing.assert_array_equal(lists["cifar10/proxy/snip"][:8], whole["cifar10/proxy/synflow"][:8])
+    one = import_table("zc_nasbench301", tmp_path / "run/cifar10/snip/scores.json", tmp_path / "one.npz")
+    assert sorted(dict(np.load(one))) == ["cifar10/proxy/snip", "cifar10/valid/final", "genotypes"]
+
+
 def test_isomorphic_rows_are_one(tmp_path: Path) -> None:
     # Nodes 0 and 1 read the two inputs, so that they can change places.
     cell = [(0, 3), (1, 2), (0, 1), (1, 5), (2, 0), (3, 4), (0, 0), (1, 0)]
@@ -284,7 +311,9 @@ def test_isomorphic_rows_are_one(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "not JSON"),
-        ("[]", "not of the layout"),
+        ("[]", "lists no genotype"),
+        ("[3]", "not of the layout"),
+        ('[{"val_accuracy": 90}]', "not of the layout.*arch"),
         ("{}", "lists no genotype"),
         ('{"cifar10": {"(4, 0, 3, 1, 4, 3)": {"val_accuracy": 90}}}', "not a genotype of NAS-Bench-301.*eight|8"),
         ('{"cifar10": {"((), ())": {"val_accuracy": 90}}}', "not a genotype"),
@@ -298,8 +327,9 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     assert not (tmp_path / "out.npz").exists()
     with pytest.raises(FileNotFoundError, match=r"zc_nasbench301\.json"):
         import_table("zc_nasbench301", tmp_path / "none.json", tmp_path / "out.npz")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"expected zc_nasbench301\.json"):
-        import_table("zc_nasbench301", tmp_path, tmp_path / "out.npz")  # a folder
+        import_table("zc_nasbench301", tmp_path / "empty", tmp_path / "out.npz")
 
 
 def test_accuracies_must_be_percent_and_operations_known(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_command_line_imports_it(
         with np.load(tmp_path / "mine" / "rows.npz") as rows:
             assert np.array_equal(rows["genes"], cells.numpy())
     assert main(["data", "import", "metad2a", str(source)]) == 0
-    assert presence("metad2a") == Presence("present", Path("data/downloads/metad2a"))
+    assert presence("metad2a") == Presence("present", Path("data/downloads/metad2a/rows.npz"))
     with pytest.raises(ValueError, match="metad2a is meta data, not a benchmark table"):
         locate("metad2a")
     (source / TASKS).unlink()

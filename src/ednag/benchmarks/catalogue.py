@@ -13,7 +13,7 @@ class DataSource:
     Attributes:
         name: what the user calls it (``nasbench201``).
         kind: ``benchmark`` (a table of measured architectures), ``meta data`` (what a meta predictor is fitted to: the
-            same on many small data sets) or ``images``.
+            same on many small data sets), ``images``, or ``weights`` of trained networks.
         title: what it is.
         files: names by which it is found in a folder of the search order, best first.
         source: where it comes from, in words.
@@ -27,7 +27,7 @@ class DataSource:
     """
 
     name: str
-    kind: Literal["benchmark", "meta data", "images"]
+    kind: Literal["benchmark", "meta data", "images", "weights"]
     title: str
     files: tuple[str, ...]
     source: str
@@ -150,8 +150,8 @@ CATALOGUE: tuple[DataSource, ...] = (
         name="metad2a",
         kind="meta data",
         title="MetaD2A: NAS-Bench-201 cells trained on subsets of ImageNet, with the features of their images",
-        files=("metad2a",),
-        source="MetaD2A_nas_bench_201/get_files/get_preprocessed_data.py of the project; then `ednag data import`",
+        files=("metad2a/rows.npz",),
+        source="the addresses in the project's get_preprocessed_data.py; then `ednag data import`",
         home="https://github.com/HayeonLee/MetaD2A",
         citation="Lee, Hyung & Hwang, ICLR 2021",
         licence="MIT",
@@ -201,7 +201,7 @@ CATALOGUE: tuple[DataSource, ...] = (
         name="fashion_mnist",
         kind="images",
         title="Fashion-MNIST",
-        files=("FashionMNIST", "fashion-mnist"),
+        files=("train-images-idx3-ubyte.gz", "FashionMNIST", "fashion-mnist"),
         source="the project's download links, torchvision's downloader, or Debian's dataset-fashion-mnist",
         home="https://github.com/zalandoresearch/fashion-mnist",
         citation="Xiao, Rasul & Vollgraf, arXiv:1708.07747, 2017",
@@ -209,6 +209,57 @@ CATALOGUE: tuple[DataSource, ...] = (
         size="30 MB",
         checksum="md5 8d4fb7e6c68d591d4c3dfef9ec88bf0d (training images), bef4ecab320f06d8554ea6380940ec79 (test images)",
         shape="60,000 + 10,000 images, 28 x 28 x 1, 10 classes",
+    ),
+    DataSource(
+        name="aircraft",
+        kind="images",
+        title="FGVC-Aircraft: photographs of 100 variants of aircraft",
+        files=("fgvc-aircraft-2013b", "fgvc-aircraft-2013b.tar.gz"),
+        source="the project's page: fgvc-aircraft-2013b.tar.gz",
+        home="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
+        citation="Maji, Rahtu, Kannala, Blaschko & Vedaldi, arXiv:1306.5151, 2013",
+        licence="for non-commercial research only, as its authors state",
+        size="2.75 GB",
+        checksum="md5 d4acdd33327262359767eeaa97a4f732",
+        shape="3,334 + 3,333 + 3,333 photographs, 100 variants (70 families, 30 manufacturers)",
+    ),
+    DataSource(
+        name="pets",
+        kind="images",
+        title="Oxford-IIIT Pets: photographs of 37 breeds of cats and dogs",
+        files=("annotations", "annotations.tar.gz"),
+        source="the project's page: images.tar.gz and annotations.tar.gz",
+        home="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+        citation="Parkhi, Vedaldi, Zisserman & Jawahar, CVPR 2012",
+        licence="CC BY-SA 4.0",
+        size="0.8 GB",
+        checksum="md5 5c4f3ee8e5d25df40f4fd59a7f44e54c (images), 95a8c909bbe2e81eed6a22bccdf3f68f (annotations)",
+        shape="3,680 + 3,669 photographs, 37 breeds",
+    ),
+    DataSource(
+        name="ofa_weights",
+        kind="weights",
+        title="once-for-all MobileNetV3: weights of the supernets, widths 1.0 and 1.2",
+        files=("ofa_mbv3_d234_e346_k357_w1.0", "ofa_mbv3_d234_e346_k357_w1.2"),
+        source="the addresses in the project's ofa/model_zoo.py",
+        home="https://github.com/mit-han-lab/once-for-all",
+        citation="Cai, Gan, Wang, Zhang & Han, ICLR 2020",
+        licence="see the project's LICENSE",
+        size="see the project's page",
+        shape="ImageNet, 1,000 classes",
+    ),
+    DataSource(
+        name="resnet18",
+        kind="weights",
+        title="torchvision's ResNet-18, weights of ImageNet: the feature extractor of the paper and of MetaD2A",
+        files=("resnet18-f37072fd.pth",),
+        source="torchvision's download: resnet18-f37072fd.pth",
+        home="https://github.com/pytorch/vision",
+        citation="He, Zhang, Ren & Sun, CVPR 2016",
+        licence="BSD-3-Clause",
+        size="45 MB",
+        checksum="sha256 f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        shape="ImageNet, 1,000 classes",
     ),
     DataSource(
         name="imagefolder",

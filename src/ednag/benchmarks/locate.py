@@ -2,7 +2,7 @@
 
 Files are looked for in this order: the path that the user gave; the folder named by the environment variable
 ``EDNAG_DATA``; ``data/downloads`` below the current folder, where imported official releases are; the tables that ship
-with the package.
+with the package. What ``ednag data download NAME`` fetched is in a folder ``NAME`` of ``data/downloads``.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def presence(name: str) -> Presence:
         folders.append(Path(package.origin).parent / "datasets" / "data")
     for state, names in (("present", source.files), ("to import", source.official)):
         for folder in folders:
-            for file in names:
-                if (folder / file).exists():
-                    return Presence("present" if state == "present" else "to import", folder / file)
+            for path in (place / file for file in names for place in (folder, folder / name)):
+                if path.exists():
+                    return Presence("present" if state == "present" else "to import", path)
     return Presence("absent")
 
 

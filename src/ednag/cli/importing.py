@@ -43,7 +43,7 @@ def import_table(name: str, source: Path, output: Path | None = None) -> Path:
             format. Nothing is written then.
     """
     if name in WHOLE:
-        return WHOLE[name](source, output or DOWNLOADS / entry(name).files[0])
+        return WHOLE[name](source, output or DOWNLOADS / Path(entry(name).files[0]).parts[0])
     if name not in IMPORTERS:
         entry(name)  # an unknown name has its own message
         raise ValueError(f"{name} has no importer; these have one: {', '.join([*WHOLE, *IMPORTERS])}")

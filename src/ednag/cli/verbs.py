@@ -44,7 +44,7 @@ VERBS: dict[str, Verb] = {
     "validate": Verb("Measure a model on validation data.", "ednag.cli.trainer:run"),
     "test": Verb("Measure a model on test data.", "ednag.cli.trainer:run"),
     "predict": Verb("Predict with a model.", "ednag.cli.trainer:run"),
-    "data": Verb("List data sets and benchmark tables; import official files.", "ednag.cli.data:run"),
+    "data": Verb("List data sets and benchmark tables; fetch, import and check them.", "ednag.cli.data:run"),
     "configs": Verb("List the shipped configurations, or show one.", "ednag.cli.configs:run"),
 }
 """Every verb. Adding one is one line."""

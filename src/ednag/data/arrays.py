@@ -138,7 +138,8 @@ class FashionMNIST(ArrayDataModule):
     """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 60,000 + 10,000 grey images of 28 x 28 pixels in 10 classes.
 
     Args:
-        root: folder of the four ``*-ubyte.gz`` files, such as that of Debian's package ``dataset-fashion-mnist``.
+        root: folder of the four ``*-ubyte.gz`` files; if omitted, where ``ednag data download fashion_mnist`` puts them, or
+            else that of Debian's package ``dataset-fashion-mnist``.
         flip: mirror training images.
         options: see :class:`ArrayDataModule`.
 
@@ -149,11 +150,12 @@ class FashionMNIST(ArrayDataModule):
 
     names = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
-    def __init__(
-        self, root: Path = Path("/usr/share/datasets/fashion-mnist"), flip: bool = True, **options: Any
-    ) -> None:
+    places = (Path("data/downloads/fashion_mnist"), Path("/usr/share/datasets/fashion-mnist"))
+
+    def __init__(self, root: Path | None = None, flip: bool = True, **options: Any) -> None:
         super().__init__(flip=flip, **options)
-        self.root = Path(root)
+        present = [place for place in self.places if place.is_dir()]
+        self.root = Path(root) if root is not None else (present or self.places)[0]
 
     def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
         """Read the four files, see :meth:`ArrayDataModule.read`."""
@@ -168,8 +170,8 @@ class FashionMNIST(ArrayDataModule):
         path = self.root / name
         if not path.is_file():
             raise FileNotFoundError(
-                f"no {name} in {self.root}; Fashion-MNIST comes with Debian's package dataset-fashion-mnist, or from "
-                f"its project's page (`ednag data list fashion_mnist`)"
+                f"no {name} in {self.root}; `ednag data download fashion_mnist` fetches Fashion-MNIST, and Debian's "
+                "package dataset-fashion-mnist holds it"
             )
         with gzip.open(path, "rb") as stream:
             content = stream.read()

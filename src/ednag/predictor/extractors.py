@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ednag.benchmarks.locate import presence
 from ednag.core.storage import load_state
 
 
@@ -129,7 +130,7 @@ class EfficientNetLite0(FeatureExtractor):
 class ResNet18(FeatureExtractor):
     """Torchvision's ResNet-18 with ImageNet weights (He et al. 2016), as the paper and MetaD2A use: 512 features.
 
-    Its weights (45 MB) are downloaded once by the user, into torch's hub folder, see :meth:`load`.
+    Its weights (45 MB) are where torchvision keeps them, or where ``ednag data download resnet18`` puts them.
     """
 
     name = "resnet18"
@@ -140,12 +141,12 @@ class ResNet18(FeatureExtractor):
         """See :meth:`FeatureExtractor.load`."""
         models = importlib.import_module("torchvision.models")
         weights = models.ResNet18_Weights.IMAGENET1K_V1
-        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-        if not file.exists():
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+        file = cached if cached.exists() else presence("resnet18").path
+        if file is None:
             raise FileNotFoundError(
-                f"the feature extractor {self.name} needs torchvision's weights at {file}; download them once with\n"
-                "  python -c \"import torchvision.models as m; m.resnet18(weights='IMAGENET1K_V1')\"\n"
-                "or use the extractor efficientnet_lite0, which needs no download"
+                f"the feature extractor {self.name} needs torchvision's weights; `ednag data download resnet18` fetches "
+                "them, or use the extractor efficientnet_lite0, which needs no download"
             )
         network = models.resnet18()
         network.load_state_dict(load_state(file))

@@ -293,7 +293,7 @@ def test_contradictions_name_the_file(folder, change, problem):
     ("names", "problem"),
     [
         (["|conv~0|+|none~0|none~1|+|none~0|none~1|none~2|"], "unknown operation 'conv'"),
-        (["8:8:8:8:8"], "not a NAS-Bench-201 cell"),
+        (["8:8:8:8:8"], "size space"),
         ([cell_string(CELLS[0])] * 2, "lists an architecture twice"),
         ([], "no list of architectures"),
         ([1, 2], "no list of architectures"),
@@ -309,7 +309,9 @@ def test_absent_sources_say_what_was_expected(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="expected the unpacked folder NATS-tss-v1_0-3ffb9-simple"):
         import_table("nasbench201", tmp_path / "nowhere")
     (folder / "000002.pickle.pbz2").unlink()
-    with pytest.raises(FileNotFoundError, match=r"000002\.pickle\.pbz2 is absent: the folder is incomplete"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds 3 of the 4 files of the release, 000002\.pickle\.pbz2 is the first"
+    ):
         import_table("nasbench201", folder)
     with pytest.raises(
         ValueError, match="ofa_mobilenetv3 has no importer; these have one: nasbench101, metad2a, nasbench301"
@@ -340,3 +342,9 @@ def test_the_table_is_written_where_the_catalogue_looks(folder, tmp_path, monkey
             np.testing.assert_array_equal(table[name], expected[name])
     assert import_table("nasbench201", folder, tmp_path / "elsewhere.npz") == tmp_path / "elsewhere.npz"
     assert [p.name for p in path.parent.iterdir()] == ["nasbench201.npz"]
+
+
+def test_the_size_space_is_recognised(folder):
+    rewrite(folder / "meta.pickle.pbz2", lambda meta: meta.update(meta_archs=["8:8:8:8:8", "8:8:8:8:16"]))
+    with pytest.raises(ValueError, match=r"by their widths \(8:8:8:8:8\): this is NATS-Bench's size space"):
+        read_nats_topology(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ _COSTS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16-120": "Image
 
 
 _EPOCHS = (12, 200)
+
+
+_SIZES = re.compile(r"\d+(:\d+)+")
+"""How the size space of NATS-Bench writes an architecture: the channels of its layers."""
 
 
 _CALIBRATED_SEED = 888
@@ -52,9 +57,16 @@ def read_nats_topology(folder: Path) -> Arrays:
             f"no meta.pickle.pbz2 in {folder}; expected the unpacked folder NATS-tss-v1_0-3ffb9-simple"
         )
     names, genes = _architectures(folder / "meta.pickle.pbz2")
+    files = [folder / f"{index:06d}.pickle.pbz2" for index in range(len(names))]
+    present = sum(file.is_file() for file in files)
+    if present < len(files):
+        first = next(file for file in files if not file.is_file())
+        raise FileNotFoundError(
+            f"{folder} holds {present:,} of the {len(files):,} files of the release, {first.name} is the first that lacks; "
+            "unpack the whole archive"
+        )
     columns: dict[str, NDArray[np.float64]] = {}
-    for index, name in enumerate(names):
-        path = folder / f"{index:06d}.pickle.pbz2"
+    for index, (path, name) in enumerate(zip(files, names, strict=True)):
         for key, value in _read_architecture(path, index, name).items():
             if key not in columns:
                 columns[key] = np.full(len(names), np.nan)
@@ -63,8 +75,7 @@ def read_nats_topology(folder: Path) -> Arrays:
             log.info("read %d of %d architectures", index + 1, len(names))
     for key, column in columns.items():
         if np.isnan(column).any():
-            first = int(np.isnan(column).argmax())
-            raise ValueError(f"{folder / f'{first:06d}.pickle.pbz2'} has no {key}, other architectures have it")
+            raise ValueError(f"{files[int(np.isnan(column).argmax())]} has no {key}, other architectures have it")
     classes = np.unique(NASBench201().identity(torch.from_numpy(genes)).numpy(), return_inverse=True)[1]
     return {
         "ops": genes.astype(np.int8),
@@ -81,6 +92,11 @@ def _architectures(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     names = meta.get("meta_archs") if isinstance(meta, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path} has no list of architectures (meta_archs)")
+    if _SIZES.fullmatch(names[0]):
+        raise ValueError(
+            f"{path} lists networks by their widths ({names[0]}): this is NATS-Bench's size space (NATS-sss); the topology "
+            "space, which is NAS-Bench-201, is in NATS-tss-v1_0-3ffb9-simple"
+        )
     space = NASBench201()
     try:
         genes = torch.stack([space.parse(name) for name in names])

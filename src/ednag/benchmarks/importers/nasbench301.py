@@ -32,6 +32,10 @@ MODEL = "surrogate_model.model"
 _SEARCHED = 100_000
 
 
+_DATASETS = ("cifar10", "svhn", "ninapro", "scifar100")
+"""Data sets of NAS-Bench-Suite-Zero's DARTS space, as its folders are named."""
+
+
 def import_nasbench301(source: str | Path, output: str | Path) -> Path:
     """Convert a released ensemble of NAS-Bench-301, ``xgb_v0.9``, ``xgb_v1.0`` or ``lgb_...``, into one file.
 
@@ -132,10 +136,12 @@ def import_zc_nasbench301(source: str | Path, output: str | Path) -> Path:
     """Convert the official ``zc_nasbench301.json`` of NAS-Bench-Suite-Zero into a table.
 
     The file maps each data set to its genotypes, each written as a tuple of two cells of eight ``(input, operation)``
-    pairs, and each genotype to ``val_accuracy`` (percent) and, for each proxy, ``{"score": ...}``.
+    pairs, and each genotype to ``val_accuracy`` (percent) and, for each proxy, ``{"score": ...}``. What the suite's runner
+    writes is read as well: for each proxy a list of records, each with its genotype as ``arch``.
 
     Args:
-        source: the official file.
+        source: the official file; or a list that the runner wrote, or a folder of such lists, those of a data set other
+            than CIFAR-10 below a folder of its name (``svhn``, ``ninapro``, ``scifar100``).
         output: the ``.npz`` to write, atomically: ``genotypes`` (rows, 22), and by data set ``D/valid/final`` and
             ``D/proxy/NAME``, NaN if the file has no value.
 
@@ -147,21 +153,44 @@ def import_zc_nasbench301(source: str | Path, output: str | Path) -> Path:
         ValueError: if it is damaged or of another layout. Nothing is written then.
     """
     source, output = Path(source), Path(output)
+    files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    if not files or not all(file.is_file() for file in files):
+        raise FileNotFoundError(f"no file {source}; expected zc_nasbench301.json, or a folder of the runner's lists")
+    merged: dict[str, dict[str, dict[str, Any]]] = {}
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"no file {source}; expected zc_nasbench301.json") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source} is damaged or not JSON ({str(error)[:100]})") from None
-    try:
-        arrays = _table(content)
+        for file in files:
+            _merge(merged, _by_dataset(_read_json(file), file))
+        arrays = _table(merged)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise ValueError(
-            f"{source} is not of the layout of zc_nasbench301.json (data set -> genotype -> val_accuracy): {error}"
+            f"{source} is not of the layout of zc_nasbench301.json (data set -> genotype -> val_accuracy, or the runner's "
+            f"lists of records): {error}"
         ) from None
     atomic_write(output, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
     log.info("wrote %s: %d genotypes", output, len(arrays["genotypes"]))
     return output
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is damaged or not JSON ({str(error)[:100]})") from None
+
+
+def _by_dataset(content: Any, path: Path) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """Give a list of records the official file's form; its data set is named by a folder, CIFAR-10 by default."""
+    if not isinstance(content, list):
+        return dict(content)
+    dataset = next((part for part in reversed(path.parts[:-1]) if part in _DATASETS), "cifar10")
+    return {dataset: {str(record["arch"]): record for record in content}}
+
+
+def _merge(into: dict[str, dict[str, dict[str, Any]]], content: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Put what another file says of the same genotypes beside what is known of them."""
+    for dataset, genotypes in content.items():
+        for text, measured in genotypes.items():
+            into.setdefault(dataset, {}).setdefault(text, {}).update(measured)
 
 
 def _table(content: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,139 @@
+"""What one more JPEG compression costs: the same training on images that were compressed again, once, twice, ...
+
+    python experiments/compression.py --images data/downloads/cifar10 --folder runs/compression --again 0 1 2
+
+The images are CIFAR-10 as JPEG files, `train/<class>/*` and `test/<class>/*`. Each further compression has the files' own
+quantisation tables and subsampling; its blocks are shifted (by 4 pixels, then 2, then 6), since on the same blocks a second
+compression changes almost nothing. Training and test images are both compressed. Printed are the noise that each compression adds
+(PSNR against the one before) and the test accuracy of a NAS-Bench-201 network; the loss per further compression
+estimates what the first one cost. A killed call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
+
+from ednag.benchmarks.dense import load_table
+from ednag.core.storage import atomic_write
+from ednag.data import NumpyImages
+from ednag.generation.report import Candidate, Report
+from ednag.retraining.job import retrain
+from ednag.retraining.module import Recipe
+from ednag.spaces import NASBench201
+
+SHIFTS = (4, 2, 6)
+"""Pixels by which the blocks of each further compression are moved."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=Path("runs/compression"))
+    parser.add_argument(
+        "--again", type=int, nargs="+", default=[0, 1, 2], choices=range(4), help="further compressions"
+    )
+    parser.add_argument("--cell", type=int, default=284, help="official index of the cell")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def compressed(file: Path, again: int) -> list[np.ndarray]:
+    """Pixels of an image after 0, 1, ..., ``again`` further compressions, uint8 ``(32, 32, 3)`` each."""
+    with Image.open(file) as image:
+        tables = image.quantization
+        stages = [np.asarray(image.convert("RGB"))]
+    for shift in SHIFTS[:again]:
+        padded = np.pad(stages[-1], ((shift, 8 - shift), (shift, 8 - shift), (0, 0)), mode="reflect")
+        stream = io.BytesIO()
+        Image.fromarray(padded).save(stream, "JPEG", qtables=tables, subsampling="4:2:0")
+        stages.append(np.asarray(Image.open(stream))[shift : shift - 8, shift : shift - 8])
+    return stages
+
+
+def make_archives(options: argparse.Namespace) -> list[Path]:
+    """Write one archive for each number of compressions, once."""
+    most = max(options.again)
+    paths = [options.folder / f"compressed-{number}.npz" for number in range(most + 1)]
+    if all(path.exists() for path in paths):
+        return paths
+    arrays: list[dict[str, np.ndarray]] = [{} for _ in paths]
+    for part in ("train", "test"):
+        files = sorted((options.images / part).glob("*/*.jpg"))
+        classes = sorted({file.parent.name for file in files})
+        stages = [compressed(file, most) for file in files]
+        for number, place in enumerate(arrays):
+            place[f"x_{part}"] = np.stack([stage[number] for stage in stages])
+            place[f"y_{part}"] = np.array([classes.index(file.parent.name) for file in files])
+    for path, content in zip(paths, arrays, strict=True):
+        atomic_write(path, lambda stream, content=content: np.savez(stream, **content))
+    return paths
+
+
+def noise(paths: list[Path]) -> list[float]:
+    """PSNR (dB) of the test images after each further compression, against the one before."""
+    pixels = [np.load(path)["x_test"].astype(np.float64) for path in paths]
+    errors = [np.square(later - before).mean() for before, later in pairwise(pixels)]
+    return [float(10 * np.log10(255**2 / error)) for error in errors]
+
+
+def train(path: Path, seed: int, run: Path, options: argparse.Namespace) -> float:
+    """Test accuracy, percent, after training on an archive."""
+    space = NASBench201()
+    table = load_table("nasbench201")
+    genes = table.genes[(table.row == options.cell).nonzero()[0, 0]]
+    place = {"class_path": "ednag.spaces.NASBench201", "init_args": {}}
+    report = Report(place, "a chosen cell", [Candidate(space.describe(genes), genes.tolist(), 0.0)])
+
+    def make_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+        return pl.Trainer(
+            accelerator="auto" if torch.cuda.is_available() else "cpu",
+            max_epochs=max_epochs,
+            callbacks=callbacks,
+            logger=CSVLogger(folder, name="logs"),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    data = NumpyImages(path, crop_padding=4, flip=True, val_fraction=0.02, seed=seed)
+    recipe = Recipe(epochs=options.epochs, schedule_every="epoch")
+    summary = retrain(
+        report, space, data, recipe, run, make_trainer, 1, network={"channels": 16, "cells": 5}, seed=seed
+    )
+    result = summary.results[0]
+    if result.status == "failed":
+        raise SystemExit(f"training failed: {result.reason}")
+    return float(result.test["top1"])
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    paths = make_archives(options)
+    print("PSNR of each further compression:", ", ".join(f"{value:.2f} dB" for value in noise(paths)), flush=True)
+    for seed in options.seeds:
+        for again in options.again:
+            run = options.folder / f"cell{options.cell}-{options.epochs}-{again}-{seed}"
+            accuracy = train(paths[again], seed, run, options)
+            line = {"cell": options.cell, "epochs": options.epochs, "again": again, "seed": seed, "test": accuracy}
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
