@@ -65,6 +65,25 @@ def test_only_what_may_learn_changes(patterns: Path, tmp_path: Path, silent: Mak
     assert {"classifier.linear.weight", "blocks.3.conv.depth_conv.conv.weight"} <= changed
 
 
+def test_batch_normalisation_may_learn_outside_the_frozen_stages(
+    patterns: Path, tmp_path: Path, silent: MakeTrainer
+) -> None:
+    options = recipe(epochs=1, head_epochs=0, train_norms=True)
+    retrain(report(), SPACE, images(patterns), options, tmp_path, silent())
+    state = load_state(tmp_path / "001/last.ckpt")["state_dict"]
+    begun = SPACE.build(SPACE.parse(TEXT), 3)
+    FineTuning(calibration=40).begin(begun, SPACE, images(patterns))
+    assert begun.training
+    for name in ("running_mean", "weight"):
+        moved = [
+            not torch.equal(
+                state[f"network.blocks.{i}.conv.depth_conv.bn.{name}"], block.conv.depth_conv.bn.state_dict()[name]
+            )
+            for i, block in enumerate(begun.blocks)
+        ]
+        assert moved == [False, False, True, True]
+
+
 def test_head_epochs_train_the_head_alone(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
     retrain(report(), SPACE, images(patterns), recipe(epochs=1, head_epochs=1), tmp_path, silent())
     state = load_state(tmp_path / "001/last.ckpt")["state_dict"]

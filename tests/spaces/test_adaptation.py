@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from ednag.core.storage import save_state
 from ednag.spaces import MobileNetV3, PretrainedLite
-from ednag.spaces.adaptation import Adaptation, few
+from ednag.spaces.adaptation import Adaptation
 from ednag.spaces.inheritance import InheritingSpace
 from ednag.spaces.inverted_residual import InvertedResidualNetwork
+from ednag.spaces.matching import few
 from tests.retraining.test_supernet import official
 
 LITE = PretrainedLite(resolutions=(32,))

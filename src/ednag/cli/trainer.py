@@ -37,6 +37,7 @@ from ednag.cli.run_directory import (
 )
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Report
+from ednag.retraining.results import Summary
 from ednag.samplers.presets import load_preset, preset_of, preset_path
 
 SKIPPED: dict[str, set[str]] = {
@@ -181,21 +182,17 @@ class EDNAGCLI(LightningCLI):
             say(found)
             return
         say(report_table(found))
-        say(f"report: {Path(self.trainer.default_root_dir) / 'report.json'}")
+        report = Path(self.trainer.default_root_dir) / "report.json"
+        say(f"report: {report}")
+        if self.trainer.summary is not None:
+            _say_retrained(self.trainer.summary)
+        elif arguments["datamodule"] is not None:
+            say(f"next: ednag retrain --report {report} with the same --data, and a recipe of `ednag configs`")
 
     def retrain(self, **arguments: Any) -> None:
         """Retrain, and print what was reached."""
         self._log_config()
-        summary = self.trainer.retrain(**arguments)
-        say(summary_table(summary))
-        if summary.verdict:
-            say(summary.verdict)
-        failed = [result for result in summary.results if result.status == "failed"]
-        for result in failed:
-            say(f"{result.architecture} failed: {result.reason}")
-        say(f"report: {Path(self.trainer.default_root_dir) / 'summary.json'}")
-        if len(failed) == len(summary.results):
-            raise RuntimeError("no network was trained to the end")
+        _say_retrained(self.trainer.retrain(**arguments))
 
     def compare(self, **arguments: Any) -> None:
         """Compare, and print the table."""
@@ -213,6 +210,23 @@ class EDNAGCLI(LightningCLI):
         self._dump_config()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.config_dump)
+
+
+def _say_retrained(summary: Summary) -> None:
+    """Print what networks reach, and what became of those that failed.
+
+    Raises:
+        RuntimeError: if all failed.
+    """
+    say(summary_table(summary))
+    if summary.verdict:
+        say(summary.verdict)
+    failed = [result for result in summary.results if result.status == "failed"]
+    for result in failed:
+        say(f"{result.architecture} failed: {result.reason}")
+    say(f"report: {summary.run_dir / 'summary.json'}")
+    if len(failed) == len(summary.results):
+        raise RuntimeError("no network was trained to the end")
 
 
 def run(prog: str, words: list[str]) -> int:

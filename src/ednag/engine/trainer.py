@@ -22,6 +22,7 @@ from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import Objective
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_for
+from ednag.engine.retraining import FOLDER, Retraining, retrain_in
 from ednag.fitness import Fitness, MetaFitness
 from ednag.fitness.training import Budget
 from ednag.generation.collection import Collection, Plan
@@ -29,10 +30,8 @@ from ednag.generation.comparison import Comparison
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
-from ednag.retraining.job import retrain as retrain_report
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
-from ednag.retraining.supernet import SupernetWeights
 from ednag.samplers import Sampler
 from ednag.samplers.presets import load_preset
 from ednag.spaces import SearchSpace
@@ -59,6 +58,8 @@ class Trainer(pl.Trainer):
     """
 
     callbacks: list[pl.Callback]
+    summary: Summary | None = None
+    """Of the retraining that followed a generation, if one did."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
@@ -85,6 +86,8 @@ class Trainer(pl.Trainer):
         reference: tuple[float, float] | None = None,
         distinct: Literal["isomorphism", "genes"] | None = None,
         dry_run: bool = False,
+        retrain: bool = False,
+        retraining: Retraining | None = None,
     ) -> Report | str:
         """Generate architectures from noise.
 
@@ -108,15 +111,19 @@ class Trainer(pl.Trainer):
             distinct: what counts as one architecture, and is evaluated once in a run: classes of isomorphic ones, or every
                 gene string. If omitted, isomorphism; genes under limits or with an objective.
             dry_run: return the plan and what it would cost, and run nothing.
+            retrain: go on to retrain what was found, in the same run directory (:attr:`summary` has the results).
+            retraining: how.
 
         Raises:
-            ValueError: if there is neither a fitness nor images.
+            ValueError: if there is neither a fitness nor images, or none to retrain with.
         """
         if fitness is None and datamodule is None:
             raise ValueError(
                 "generate needs a score to maximise: --fitness CLASS, or images (--data CLASS), which the shipped meta "
                 "predictor then looks at; see configs/generate"
             )
+        if retrain and datamodule is None:
+            raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
         if runs < 1 or seed < 0:
             raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
         generation = Generation(
@@ -138,6 +145,9 @@ class Trainer(pl.Trainer):
         self._with_seeds(callback, generation.seeds)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
+        if retrain:
+            folder = Path(self.default_root_dir) / FOLDER
+            self.summary = retrain_in(folder, self, callback.report, datamodule, retraining or Retraining())
         return callback.report
 
     def compare(
@@ -280,35 +290,13 @@ class Trainer(pl.Trainer):
         Raises:
             ValueError: if there are no images, or ``max_epochs`` was set instead of the recipe's epochs.
         """
-        if datamodule is None:
-            raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
-        if self._arguments.get("max_epochs") is not None:
-            raise ValueError(
-                f"trainer.max_epochs is {self._arguments['max_epochs']}, but the recipe says how long a network is trained: "
-                "use --recipe.epochs"
-            )
-        found, folder, begun = Report.load(report), Path(self.default_root_dir), time.perf_counter()
-        found.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone
-        supernets = [weights.provenance() for weights in self.callbacks if isinstance(weights, SupernetWeights)]
-        summary = retrain_report(
-            found,
-            found.load_space(),
-            datamodule,
-            recipe or Recipe(),
-            folder,
-            self.another,
-            top_k=top_k,
-            network=network,
-            seed=seed,
-            supernets=supernets,
-            baselines=baselines,
-        )
-        finished = [result for result in summary.results if result.status == "finished"]
-        counts = {"architectures": len(summary.results), "finished": len(finished)}
-        seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
-        made = manifest([seed], self.strategy.root_device, counts, seconds)
-        write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
-        return summary
+        plan = Retraining(recipe, top_k, network, seed, baselines)
+        return retrain_in(Path(self.default_root_dir), self, Report.load(report), datamodule, plan)
+
+    @property
+    def max_epochs_asked(self) -> int | None:
+        """``max_epochs`` as given to this Trainer, if it was."""
+        return self._arguments.get("max_epochs")
 
     def another(
         self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback], inherit: bool = True

@@ -14,9 +14,10 @@ from ednag.data.sampling import image_batch
 from ednag.fitness.discriminant import Head, cross_validated, fit_discriminant
 from ednag.fitness.probe import check_normalisation
 from ednag.spaces import SearchSpace
-from ednag.spaces.adaptation import Adaptation, chunked
+from ednag.spaces.adaptation import Adaptation
 from ednag.spaces.inheritance import InheritingSpace
 from ednag.spaces.inverted_residual import InvertedResidualNetwork
+from ednag.spaces.matching import chunked
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class FineTuning:
             linear = cast("nn.Linear", network.classifier.get_submodule("linear"))
             linear.weight.copy_(head.weight)
             linear.bias.copy_(head.bias.clamp_min(-1e4))
+            network.train()
 
 
 class Freezing(pl.Callback):
@@ -107,13 +109,12 @@ class Freezing(pl.Callback):
         if self.options.frozen_stages:
             stages = network.stages()[: self.options.frozen_stages]
             frozen = [network.first_conv, *(block for stage in stages for _, block in stage)]
-        for module in frozen:
-            module.requires_grad_(False)
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d) and not (self.options.train_norms and not head_only):
-                module.eval().requires_grad_(False)
+            if isinstance(module, nn.BatchNorm2d):
+                learns = self.options.train_norms and not head_only
+                module.train(learns).requires_grad_(learns)
         for module in frozen:
-            module.eval()
+            module.eval().requires_grad_(False)
 
 
 def scaled_head(features: Tensor, labels: Tensor, num_classes: int, shrinkage: float) -> Head:

@@ -9,28 +9,28 @@ is fitted by least squares to the parent's output of that stage.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ednag.spaces.inheritance import InheritingSpace, Parent, descending, reading_norm
 from ednag.spaces.inverted_residual import InvertedResidual, InvertedResidualNetwork, Layer
-
-POSITIONS = 2**18
-"""Positions of a feature map, over all images, that its statistics are taken from; fewer images where maps are large."""
-
-CHUNK = 32
-"""Images that pass through a network at a time."""
-
-
-class Moments(NamedTuple):
-    """Statistics of each channel, ``(channels,)``."""
-
-    mean: Tensor
-    deviation: Tensor
+from ednag.spaces.matching import (
+    Moments,
+    chunked,
+    few,
+    folded,
+    from_norm,
+    match,
+    matched,
+    moments_of,
+    parts,
+    projection,
+    refit,
+    to_norm,
+)
 
 
 @dataclass(frozen=True)
@@ -170,11 +170,12 @@ class Adaptation:
         changed = layers != reference.layers[: len(layers)]
         for layer, block in stage:
             if changed and self.match:
-                inner = _match(block, layer.place, x[: few(x)], reference.moments)
+                inner = match(block, layer.place, x[: few(x)], reference.moments)
                 if layer == layers[-1] and layer.stage and self.ridge is not None:
                     target = reference.outputs[reference.places[layer.stage]][: len(inner)]
-                    _refit(block, inner, target - x[: len(target)] if block.residual else target, self.ridge)
-            x, others = chunked(block, x), chunked(block, others)
+                    refit(block, inner, target - x[: len(target)] if block.residual else target, self.ridge)
+            quick = folded(block)
+            x, others = chunked(quick, x), chunked(quick, others)
         states = [{name: value.clone() for name, value in block.state_dict().items()} for _, block in stage]
         self._keep(key, Adapted(x, others, states))
         return self._kept[key]
@@ -189,7 +190,7 @@ class Adaptation:
         """Match what follows the last stage, if that is normalised."""
         final = getattr(network, "final_expand_layer", None)
         if isinstance(final, nn.Sequential) and (-1, "final_expand_layer") in reference.moments:
-            _matched(final, x[: few(x)], reference.moments[-1, "final_expand_layer"])
+            matched(final, x[: few(x)], reference.moments[-1, "final_expand_layer"])
 
     def _reference(self, resolution: int | None) -> Reference:
         """Let the parent look at the calibration images, once for each resolution."""
@@ -211,10 +212,10 @@ class Adaptation:
         for layer, block in ((layer, block) for stage in network.stages() for layer, block in stage):
             if layer.stage:
                 inner = x[: few(x)]
-                for part in _parts(block)[:-1]:
+                for part in parts(block)[:-1]:
                     inner = part(inner)
                 state = {f"blocks.{name}": value for name, value in block.state_dict().items()}
-                read = reading_norm(state, "blocks.conv.", _projection(block)[1].eps)
+                read = reading_norm(state, "blocks.conv.", projection(block)[1].eps)
                 orders[layer.place] = descending(inner.square().mean((0, 2, 3)).sqrt() * read)
             x = chunked(block, x)
         return orders
@@ -229,9 +230,9 @@ class Adaptation:
             for layer, block in stage:
                 some = x[: few(x)]
                 for name, part in block.conv.named_children():
-                    normed = _normed(part, some)
-                    moments[layer.place, name] = _moments(normed)
-                    some = _after(part, normed)
+                    normed = to_norm(part, some)
+                    moments[layer.place, name] = moments_of(normed)
+                    some = from_norm(part, normed)
 
                 kept = few(x)
                 x = chunked(block, x)
@@ -239,117 +240,6 @@ class Adaptation:
             places[stage[-1][0].stage] = stage[-1][0].place
         final = getattr(network, "final_expand_layer", None)
         if isinstance(final, nn.Sequential):
-            moments[-1, "final_expand_layer"] = _moments(_normed(final, x[: few(x)]))
+            moments[-1, "final_expand_layer"] = moments_of(to_norm(final, x[: few(x)]))
         ends = {place: outputs[place] for place in places.values()}
         return Reference(parent, moments, ends, places, network.layers)
-
-
-def few(x: Tensor) -> int:
-    """Number of images whose maps ``(n, channels, h, w)`` have :data:`POSITIONS` positions, 32 at least."""
-    return min(len(x), max(32, POSITIONS // (x.shape[2] * x.shape[3])))
-
-
-def chunked(module: nn.Module | Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Pass images through a module a few at a time."""
-    return torch.cat([module(some) for some in torch.split(x, CHUNK)])
-
-
-def _parts(block: InvertedResidual) -> list[nn.Sequential]:
-    """Expansion (if there is one), depthwise convolution, projection."""
-    return [cast("nn.Sequential", part) for part in block.conv]
-
-
-def _projection(block: InvertedResidual) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    """A layer's last convolution and its normalisation."""
-    part = _parts(block)[-1]
-    return cast("nn.Conv2d", part.conv), cast("nn.BatchNorm2d", part.bn)
-
-
-def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Mean and variance that a normalisation uses in evaluation."""
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("a batch normalisation without running statistics can't be matched")
-    return norm.running_mean, norm.running_var
-
-
-def _normed(part: nn.Module, x: Tensor) -> Tensor:
-    """Output of a part's batch normalisation."""
-    for name, child in part.named_children():
-        x = child(x)
-        if name == "bn":
-            return x
-    raise ValueError("a part of an inverted residual layer has no batch normalisation")
-
-
-def _after(part: nn.Module, x: Tensor) -> Tensor:
-    """What a part does after its batch normalisation."""
-    for name, child in part.named_children():
-        if name not in ("pad", "conv", "bn"):
-            x = child(x)
-    return x
-
-
-def _moments(x: Tensor) -> Moments:
-    """Mean and deviation of each channel of ``(n, channels, h, w)``."""
-    deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
-    return Moments(mean, deviation)
-
-
-def _match(block: InvertedResidual, place: int, x: Tensor, moments: dict[tuple[int, str], Moments]) -> Tensor:
-    """Match every normalisation of a layer to the parent's; return what its projection reads."""
-    inner = x
-    for name, part in block.conv.named_children():
-        if name == "point_linear":
-            inner = x
-        x = _matched(cast("nn.Sequential", part), x, moments[place, name])
-    return inner
-
-
-def _matched(part: nn.Sequential, x: Tensor, target: Moments) -> Tensor:
-    """Set a part's normalisation so that its output has the target's moments, for as many channels as it has.
-
-    Returns:
-        output of the part.
-    """
-    norm = cast("nn.BatchNorm2d", part.bn)
-    for name, child in part.named_children():
-        if name == "bn":
-            break
-        x = child(x)
-    found, count = _moments(x), norm.num_features
-    variance = found.deviation.square()
-    alive = variance > 1e-9
-    scale = target.deviation[:count] * ((variance + norm.eps) / variance.clamp_min(1e-9)).sqrt() * norm.weight.sign()
-    norm.weight.copy_(torch.where(alive, scale, norm.weight))
-    norm.bias.copy_(target.mean[:count])
-    for kept, value in zip(_statistics(norm), (found.mean, variance), strict=True):
-        kept.copy_(value)
-    return _after(part, norm(x))
-
-
-def _refit(block: InvertedResidual, inner: Tensor, target: Tensor, ridge: float) -> None:
-    """Fit a layer's projection to a target by least squares that shrink towards the present weights.
-
-    Minimises ``mean |W x + b - y|^2 + ridge v |W - W0|^2``, ``v`` the mean variance of ``x``.
-
-    Args:
-        block: whose projection to change; its normalisation becomes the intercept.
-        inner: what the projection reads, ``(n, inner, h, w)``.
-        target: what it should give, ``(n, channels, h, w)``.
-        ridge: relative strength of the shrinkage.
-    """
-    conv, norm = _projection(block)
-    mean, variance = _statistics(norm)
-    present = conv.weight.flatten(1) * (norm.weight / (variance + norm.eps).sqrt())[:, None]
-    x, y = inner[: len(target)].transpose(0, 1).flatten(1), target.transpose(0, 1).flatten(1)
-    x_mean, y_mean = x.mean(1), y.mean(1)
-    x, y = x - x_mean[:, None], y - y_mean[:, None]
-    gram = (x @ x.T).double() / x.shape[1]
-    gram += ridge * gram.diagonal().mean().clamp_min(1e-9) * torch.eye(len(gram), dtype=torch.float64, device=x.device)
-    missing = ((y - present @ x) @ x.T).double() / x.shape[1]
-    weight = present + torch.linalg.solve(gram, missing.T).T.to(present.dtype)
-    conv.weight.copy_(weight[:, :, None, None])
-    norm.weight.fill_(1.0)
-    norm.bias.copy_(y_mean - weight @ x_mean)
-    mean.zero_()
-    variance.fill_(1.0 - norm.eps)

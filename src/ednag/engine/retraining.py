@@ -1,0 +1,89 @@
+"""Retraining in a folder, with what a Trainer knows: its callbacks, loggers and device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+
+from ednag.core.manifest import manifest
+from ednag.core.storage import write_json
+from ednag.generation.report import Report
+from ednag.retraining.job import retrain
+from ednag.retraining.module import Recipe
+from ednag.retraining.results import Summary
+from ednag.retraining.supernet import SupernetWeights
+
+if TYPE_CHECKING:
+    from ednag.engine.trainer import Trainer
+
+FOLDER = "retrained"
+"""Where a run directory holds the retraining that followed its generation."""
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What to do with a report.
+
+    Attributes:
+        recipe: how to train; the default recipe if omitted.
+        top_k: how many architectures, the best first; all of the report's if omitted.
+        network: options of the space's network.
+        seed: of initial weights and of everything random in training.
+        baselines: whether to train what the networks are to be held against as well.
+    """
+
+    recipe: Recipe | None = None
+    top_k: int | None = None
+    network: dict[str, Any] | None = None
+    seed: int = 0
+    baselines: bool = False
+
+
+def retrain_in(
+    folder: Path, trainer: Trainer, report: Report, data: pl.LightningDataModule | None, plan: Retraining
+) -> Summary:
+    """Retrain a report's best architectures.
+
+    Args:
+        folder: of the retraining; the report is written there as well, so that the run can be resumed without it.
+        trainer: made like this one for each architecture.
+        report: of a generation.
+        data: images to train, select and test on.
+        plan: what to train, and how.
+
+    Raises:
+        ValueError: if there are no images, or ``max_epochs`` was set in place of the recipe's epochs.
+    """
+    if data is None:
+        raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+    if trainer.max_epochs_asked is not None:
+        raise ValueError(
+            f"trainer.max_epochs is {trainer.max_epochs_asked}, but the recipe says how long a network is trained: "
+            "use --recipe.epochs"
+        )
+    begun = time.perf_counter()
+    report.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone
+    supernets = [weights.provenance() for weights in trainer.callbacks if isinstance(weights, SupernetWeights)]
+    summary = retrain(
+        report,
+        report.load_space(),
+        data,
+        plan.recipe or Recipe(),
+        folder,
+        trainer.another,
+        top_k=plan.top_k,
+        network=plan.network,
+        seed=plan.seed,
+        supernets=supernets,
+        baselines=plan.baselines,
+    )
+    finished = [result for result in summary.results if result.status == "finished"]
+    counts = {"architectures": len(summary.results), "finished": len(finished)}
+    seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
+    made = manifest([plan.seed], trainer.strategy.root_device, counts, seconds)
+    write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
+    return summary
