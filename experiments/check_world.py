@@ -111,7 +111,7 @@ def train(report: Report, options: argparse.Namespace) -> Result:
         )
 
     data = CIFAR10(options.images, val_fraction=options.val_fraction, seed=options.seed)
-    recipe = Recipe(epochs=options.epochs, channels_last=True)
+    recipe = Recipe(epochs=options.epochs, schedule_every="epoch", channels_last=True)
     network = {"channels": 16, "cells": 5}
     return retrain(
         report, NASBench201(), data, recipe, options.run, make_trainer, 1, network=network, seed=options.seed

@@ -33,18 +33,20 @@ def network(*genes: int, seed: int = 0) -> nn.Module:
 
 @pytest.mark.parametrize("genes", [(3, 2, 4, 1, 0, 3), (2, 3, 3, 4, 1, 2)])
 def test_gradient_proxies(batch: tuple[Tensor, Tensor], genes: tuple[int, ...]) -> None:
-    found = measure(network(*genes), ["snip", "grad_norm", "zico", "naswot"], *batch)
+    found = measure(network(*genes), ["snip", "grad_norm", "zico", "naswot", "jacob_cov"], *batch)
     assert found["snip"] == pytest.approx(reference.snip(network(*genes), *batch), rel=1e-3)
-    parts = reference.part_gradients(network(*genes), *batch)
-    assert found["grad_norm"] == pytest.approx(reference.grad_norm(parts), rel=1e-3)
+    (whole,) = reference.part_gradients(network(*genes), *batch, 1)
+    assert found["grad_norm"] == pytest.approx(reference.grad_norm(whole), rel=1e-3)
+    parts = reference.part_gradients(network(*genes), *batch, 2)
     assert found["zico"] == pytest.approx(reference.zico(parts), rel=1e-3)
     assert found["naswot"] == pytest.approx(reference.naswot(network(*genes), batch[0]), rel=1e-6)
+    assert found["jacob_cov"] == pytest.approx(reference.jacob_cov(network(*genes), batch[0]), rel=1e-3)
 
 
 def test_a_weight_without_gradient_counts_as_zero(batch: tuple[Tensor, Tensor]) -> None:
     """Edge (0, 1) leads nowhere: its convolution gets no gradient from the loss."""
     dead_end = network(3, 3, 0, 0, 0, 1)
-    parts = proxies.gradients(dead_end, *batch)
+    parts = proxies.gradients(dead_end, *batch, 2)
     assert any(bool((g == 0).all()) for g in parts[0])
     assert math.isfinite(proxies.zico(parts))
 
@@ -147,14 +149,25 @@ def test_nothing_reaches_the_output(batch: tuple[Tensor, Tensor]) -> None:
     alive = [measure(network(*genes), PROXIES, *batch) for genes in ((1, 1, 1, 1, 1, 1), (0, 0, 0, 4, 0, 0))]
     for name in PROXIES:
         assert all(dead[name] <= other[name] for other in alive), name
-    assert all(dead[name] == -math.inf for name in ("synflow", "naswot", "zen", "zico"))
+    assert all(dead[name] == -math.inf for name in ("synflow", "naswot", "zen", "zico", "jacob_cov"))
+
+
+def test_zen_has_no_term_for_a_convolution_that_gets_nothing() -> None:
+    """Where the variance is zero there is nothing to make up for: no constant such as log sqrt(1e-5) = -5.8 is added."""
+    dead, none = network(0, 3, 0, 0, 3, 3), network(0, 3, 0, 0, 0, 3)  # edge (1, 3) carries a convolution of zeros
+    seeds = range(8)
+    scores = [
+        sum(proxies.zen(net, (3, 12, 12), generator=torch.Generator().manual_seed(seed)) for seed in seeds) / len(seeds)
+        for net in (dead, none)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.5)
 
 
 def test_not_a_number_is_never_hidden(batch: tuple[Tensor, Tensor]) -> None:
     net = network(3, 2, 4, 1, 0, 3)
     with torch.no_grad():
         net[0][0].weight[0, 0, 0, 0] = math.nan
-    found = measure(net, ["snip", "grad_norm", "zico", "naswot", "synflow"], *batch)
+    found = measure(net, ["snip", "grad_norm", "zico", "naswot", "jacob_cov", "synflow"], *batch)
     assert not any(math.isfinite(value) for value in found.values()), found
 
 

@@ -8,11 +8,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-def _halves(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    half = (len(images) + 1) // 2
-    return [(images[:half], labels[:half]), (images[half:], labels[half:])]
-
-
 def _weight_names(network: nn.Module) -> list[str]:
     return [f"{name}.weight" for name, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
 
@@ -22,27 +17,27 @@ def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     names, tensors = _weight_names(network), dict(network.named_parameters())
     masks = [torch.ones_like(tensors[name], requires_grad=True) for name in names]
     network.train()
-    loss = 0.0
-    for some_images, some_labels in _halves(images, labels):
-        masked = {**tensors, **{name: tensors[name] * mask for name, mask in zip(names, masks, strict=True)}}
-        probabilities = functional_call(network, masked, (some_images,)).softmax(-1)
-        loss = loss - probabilities[torch.arange(len(some_labels)), some_labels].log().mean() / 2
+    masked = {**tensors, **{name: tensors[name] * mask for name, mask in zip(names, masks, strict=True)}}
+    probabilities = functional_call(network, masked, (images,)).softmax(-1)
+    loss = -probabilities[torch.arange(len(labels)), labels].log().mean()
     return sum(float(g.abs().sum()) for g in torch.autograd.grad(loss, masks))
 
 
-def part_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[list[np.ndarray]]:
-    """Gradients of each half of the batch, by ``backward``."""
+def part_gradients(network: nn.Module, images: Tensor, labels: Tensor, parts: int) -> list[list[np.ndarray]]:
+    """Gradients of each part of the batch, by ``backward``."""
     network.train()
     out = []
-    for some_images, some_labels in _halves(images, labels):
+    size = len(images) // parts
+    for begin in range(0, len(images), size):
+        some_images, some_labels = images[begin : begin + size], labels[begin : begin + size]
         network.zero_grad()
         nn.CrossEntropyLoss()(network(some_images), some_labels).backward()
         out.append([dict(network.named_parameters())[name].grad.numpy().copy() for name in _weight_names(network)])
     return out
 
 
-def grad_norm(parts: list[list[np.ndarray]]) -> float:
-    return sum(math.sqrt(float((((a + b) / 2) ** 2).sum())) for a, b in zip(*parts, strict=True))
+def grad_norm(gradients: list[np.ndarray]) -> float:
+    return sum(math.sqrt(float((g.astype(np.float64) ** 2).sum())) for g in gradients)
 
 
 def zico(parts: list[list[np.ndarray]]) -> float:
@@ -76,6 +71,16 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     whole = [np.concatenate(parts) for parts in codes]
     kernel = [[float(len(a) - np.count_nonzero(a != b)) for b in whole] for a in whole]
     return float(np.linalg.slogdet(np.array(kernel))[1])
+
+
+def jacob_cov(network: nn.Module, images: Tensor) -> float:
+    """Mellor et al. 2020, version 1: from the correlations of the derivatives of the summed logits by each image."""
+    network.train()
+    inputs = images.clone().requires_grad_()
+    network(inputs).backward(torch.ones(len(images), 10))
+    derivatives = inputs.grad.reshape(len(images), -1).numpy()
+    values, _ = np.linalg.eig(np.corrcoef(derivatives))
+    return -sum(math.log(v + 1e-5) + 1 / (v + 1e-5) for v in values.real)
 
 
 def synflow_of_linear_chain(matrices: list[np.ndarray]) -> float:

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from ednag.cli.main import main
+from ednag.core.noise import Noise
 from ednag.data.datasets import Digits
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.supernet import SupernetWeights
 from ednag.samplers.presets import CONFIGS
-from ednag.spaces import NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces import DARTS, NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 
 CASES = {
     "nasbench101-cifar10": (
@@ -50,6 +51,23 @@ def test_a_shipped_recipe_trains(name: str, photographs: Path, tmp_path: Path) -
     result = json.loads((tmp_path / "run/001/metrics.json").read_text())
     assert (result["status"], result["epochs"], result["architecture"]) == ("finished", 1, text)
     assert result["test"]["nll"] > 0
+
+
+def test_gradients_of_darts_networks_are_clipped(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration's clipping reaches the trainer of each network."""
+    clipped = []
+    monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: clipped.append(self.gradient_clip_val) or exit(9))
+    genes = DARTS().random(Noise([0]), 1)[0, 0]
+    network = "{channels: 4, cells: 3, auxiliary: false, drop_path: 0.0}"
+    kind = {"class_path": "ednag.spaces.DARTS", "init_args": {}}
+    Report(kind, "test", [Candidate(DARTS().describe(genes), genes.tolist(), 1.0)]).save(tmp_path / "report.json")
+    config = ["--config", str(CONFIGS / "retrain/darts-cifar10.yaml"), "--report", str(tmp_path / "report.json")]
+    data = ["--data", "ImageFolder", "--data.root", str(photographs), "--data.image_size", "32", "--network", network]
+    with pytest.raises(SystemExit):
+        main(["retrain", *config, *data, "--trainer.accelerator", "cpu", "--run_dir", str(tmp_path / "run")])
+    assert clipped == [5]
 
 
 def test_the_supernet_that_weights_come_from_is_written_down(

@@ -212,3 +212,13 @@ def test_options_of_the_network() -> None:
     assert network(torch.randn(2, 1, 29, 31)).shape == (2, 4)
     with pytest.raises(ValueError, match="channels must be >= 5"):
         SPACE.build(genes, 4, channels=4)
+
+
+def test_running_statistics_move_as_in_the_benchmark_or_plainly() -> None:
+    genes = SPACE.random(Noise([0]), 1)[0, 0]
+    for benchmark_norm, momentum in ((True, 0.003), (False, 0.1)):
+        network = SPACE.build(genes, 10, channels=16, stacks=1, cells=1, benchmark_norm=benchmark_norm)
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert norms
+        assert {round(norm.momentum, 12) for norm in norms} == {momentum}
+        assert {norm.eps for norm in norms} == {1e-5}

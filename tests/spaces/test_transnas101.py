@@ -403,3 +403,25 @@ def test_jigsaw_networks_share_one_encoder_over_tiles() -> None:
 def test_odd_widths_are_refused(channels: int) -> None:
     with pytest.raises(ValueError, match=f"even and >= 2, got {channels}"):
         MACRO.build(MACRO.parse("64-1234-basic"), 3, channels=channels)
+
+
+def test_shortcuts_of_the_macro_space_are_normalised_as_in_the_benchmark_or_plainly() -> None:
+    genes = MACRO.parse("64-1213-basic")  # modules 2 and 4 change the shape
+    for benchmark_norm, expected in ((True, {(1.0, 1.0)}), (False, {(1e-5, 0.1)})):
+        network = MACRO.build(genes, 10, channels=8, benchmark_norm=benchmark_norm)
+        shortcuts = [m.shortcut for m in network.modules() if isinstance(m, BasicBlock)]
+        norms = [s[1] for s in shortcuts if isinstance(s, torch.nn.Sequential)]
+        assert len(norms) == 2
+        assert {(norm.eps, norm.momentum) for norm in norms} == expected
+        others = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d) and m not in norms]
+        assert {(norm.eps, norm.momentum) for norm in others} == {(1e-5, 0.1)}
+    # with eps = 1 a shortcut of small values is hardly scaled up
+    x = 1e-3 * torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    block = BasicBlock(8, 16, 2)
+    with torch.no_grad():
+        projected = block.shortcut[0](x)
+        expected_output = (projected - projected.mean((0, 2, 3), keepdim=True)) / (
+            projected.var((0, 2, 3), correction=0, keepdim=True) + 1
+        ).sqrt()
+        torch.testing.assert_close(block.shortcut(x), expected_output)

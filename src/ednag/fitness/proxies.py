@@ -22,9 +22,9 @@ from torch.utils.hooks import RemovableHandle
 from ednag.costs.counting import count_costs
 
 GRADIENT_PROXIES = ("snip", "grad_norm", "zico")
-"""Proxies that share one forward and backward pass over the images."""
+"""Proxies that need a backward pass over the images, and their labels."""
 
-DATA_PROXIES = (*GRADIENT_PROXIES, "naswot")
+DATA_PROXIES = (*GRADIENT_PROXIES, "naswot", "jacob_cov")
 """Proxies that look at images of the task."""
 
 PROXIES = ("params", "flops", *DATA_PROXIES, "synflow", "zen")
@@ -66,11 +66,14 @@ def measure(
     if set(GRADIENT_PROXIES) & set(names):
         if labels is None:
             raise ValueError(f"{', '.join(GRADIENT_PROXIES)} need labels with the images")
-        parts = gradients(network, images, labels)
-        mean = [torch.stack(pair).mean(0) for pair in zip(*parts, strict=True)]
-        scores |= {"snip": snip(weights(network), mean), "grad_norm": grad_norm(mean), "zico": zico(parts)}
+        if {"snip", "grad_norm"} & set(names):
+            (whole,) = gradients(network, images, labels, 1)
+            scores |= {"snip": snip(weights(network), whole), "grad_norm": grad_norm(whole)}
+        if "zico" in names:
+            scores["zico"] = zico(gradients(network, images, labels, 2))
     single: dict[str, Callable[[], float]] = {
         "naswot": lambda: naswot(network, images),
+        "jacob_cov": lambda: jacob_cov(network, images),
         "synflow": lambda: synflow(network, shape),
         "zen": lambda: zen(network, shape, generator=generator),
     }
@@ -83,15 +86,15 @@ def weights(network: nn.Module) -> list[Tensor]:
     return [module.weight for module in network.modules() if isinstance(module, (_ConvNd, nn.Linear))]
 
 
-def gradients(network: nn.Module, images: Tensor, labels: Tensor, parts: int = 2) -> list[list[Tensor]]:
+def gradients(network: nn.Module, images: Tensor, labels: Tensor, parts: int) -> list[list[Tensor]]:
     """Gradients of the mean cross-entropy of each part of a batch, in train mode.
 
     Args:
         network: untrained network.
         images: ``(B, C, H, W)``, ``B >= 2 * parts``.
         labels: ``(B,)``.
-        parts: into how many equal parts the batch is split. Two let ZiCo see a spread and leave SNIP and the gradient
-            norm, which use the mean over parts, what they are on a batch of ``B`` images with statistics of ``B / 2``.
+        parts: into how many equal parts the batch is split: one for SNIP and the gradient norm, as in the public code
+            of Abdelfattah et al. (2021); two for ZiCo, which needs a spread.
 
     Returns:
         for each part, the gradient of each of :func:`weights`; zeros where a weight doesn't reach the loss.
@@ -171,6 +174,31 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     return float(log_determinant) if sign > 0 else -math.inf
 
 
+def jacob_cov(network: nn.Module, images: Tensor) -> float:
+    """Jacobian covariance (Mellor et al. 2020, arXiv:2006.04647, version 1): ``-sum_i (log(v_i + k) + 1 / (v_i + k))``.
+
+    ``v`` are the eigenvalues of the correlation matrix of the images' Jacobians: for each image, the derivative of the sum
+    of the logits by its pixels. ``k = 1e-5``. One forward and backward pass in train mode.
+
+    Args:
+        network: untrained network.
+        images: ``(B, C, H, W)``.
+
+    Returns:
+        the score; ``-inf`` where an image has no influence on the logits, NaN where the derivatives are not finite.
+    """
+    subject = copy.deepcopy(network).train()
+    inputs = images.detach().clone().requires_grad_()
+    (jacobian,) = torch.autograd.grad(subject(inputs).sum(), inputs)
+    rows = jacobian.flatten(1).double()
+    if not rows.isfinite().all():
+        return math.nan
+    if (rows.std(1, correction=0) == 0).any():
+        return -math.inf
+    values = torch.linalg.eigvalsh(torch.corrcoef(rows)).clamp(min=0) + 1e-5
+    return -float((values.log() + 1 / values).sum())
+
+
 def _agreements(features: Tensor) -> Tensor:
     """Number of units that each two images agree on being positive, float64 ``(B, B)``; exact below 2**24 units."""
     on = (features > 0).movedim(1, -1).flatten(1).float()  # a view of features in channels-last memory
@@ -220,7 +248,9 @@ def zen(
     """Zen-score (Lin et al. 2021, algorithm 1): how far the features before pooling move when the input does.
 
     ``log E |f(x) - f(x + step * e)| + sum over normalisations of log sqrt(mean variance)``, with standard normal
-    weights, ``x`` and ``e``. The logarithm of the variances makes up for what normalisation has divided by.
+    weights, ``x`` and ``e``. The logarithm of the variances makes up for what normalisation has divided by; where nothing
+    arrives (a convolution of zeros) there is none to make up for. The authors' program mixes each variance with its
+    initial value of 1, so that its numbers are others.
 
     Args:
         network: untrained network; its features are what its last global average pooling gets, or else what its last
@@ -246,7 +276,7 @@ def zen(
     distance = float((seen[0] - seen[1]).double().abs().flatten(1).sum(1).mean())
     if distance <= 0:
         return -math.inf
-    return math.log(distance) + sum(0.5 * math.log(variance + 1e-5) for variance in variances)
+    return math.log(distance) + sum(0.5 * math.log(variance) for variance in variances if variance > 0)
 
 
 def _gaussian(network: nn.Module, norms: Sequence[_BatchNorm], generator: torch.Generator | None) -> None:

@@ -171,6 +171,7 @@ class NASBench101(SearchSpace):
         stacks: int = 3,
         cells: int = 3,
         stem_stride: int = 1,
+        benchmark_norm: bool = False,
     ) -> nn.Sequential:
         """Build the benchmark's network: stem, three stacks of three cells with down-sampling between, classifier.
 
@@ -182,6 +183,8 @@ class NASBench101(SearchSpace):
             stacks: stacks of cells (3 in the benchmark).
             cells: cells per stack (3 in the benchmark, 1 in proxies).
             stem_stride: stride of the first convolution; 1 in the benchmark, more for large images.
+            benchmark_norm: whether running statistics of batch normalisation move as slowly as in the benchmark
+                (momentum 0.997 in TensorFlow's sense), for trainings of its length; brief ones need the usual 0.9.
 
         Returns:
             a network from ``(batch, in_channels, h, w)`` to ``(batch, num_classes)``.
@@ -191,7 +194,9 @@ class NASBench101(SearchSpace):
         """
         matrix, labels = cell_graph(self.check(genes))
         names = [OPERATIONS[label] for label in labels[1:-1]]
-        return CellNetwork(matrix, names, num_classes, in_channels, channels, stacks, cells, stem_stride)
+        return CellNetwork(
+            matrix, names, num_classes, in_channels, channels, stacks, cells, stem_stride, benchmark_norm
+        )
 
 
 def prune(genes: Tensor) -> Tensor:

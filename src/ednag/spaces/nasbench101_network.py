@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+BENCHMARK_MOMENTUM = 1 - 0.997
+"""Momentum of the benchmark's batch normalisation: TensorFlow's 0.997, in PyTorch's sense (eps is 1e-5 in both)."""
+
 Matrix = Sequence[Sequence[int]]
 """Upper-triangular adjacency, zeros and ones; the first vertex is the input, the last the output."""
 
@@ -109,6 +112,7 @@ class CellNetwork(nn.Sequential):
         stacks: number of stacks, >= 1.
         cells: cells per stack, >= 1.
         stem_stride: stride of the stem, >= 1.
+        benchmark_norm: whether running statistics move by :data:`BENCHMARK_MOMENTUM` per step, not by PyTorch's 0.1.
 
     Raises:
         ValueError: if an option is out of range.
@@ -124,6 +128,7 @@ class CellNetwork(nn.Sequential):
         stacks: int,
         cells: int,
         stem_stride: int,
+        benchmark_norm: bool = False,
     ) -> None:
         if min(stacks, cells, stem_stride) < 1 or channels < 5:
             raise ValueError(
@@ -139,6 +144,10 @@ class CellNetwork(nn.Sequential):
                 layers.append(Cell(matrix, operations, before, channels * 2**stack))
                 before = channels * 2**stack
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
+        if benchmark_norm:
+            for layer in self.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.momentum = BENCHMARK_MOMENTUM
 
 
 def _operation(name: str, channels: int) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import torch
@@ -237,9 +237,41 @@ class TransNAS101Macro(TransNAS101):
         types = [int(kind) for kind in match[1].ljust(6, "0")]
         return self.check(torch.tensor(types) - self.modules(torch.zeros(6, dtype=torch.int64)))
 
-    def encoder(self, genes: Tensor, in_channels: int = 3, channels: int = 64, stem_stride: int = 2) -> Encoder:
-        """Build modules of two residual blocks each; see :meth:`TransNAS101.encoder`."""
-        return Encoder(self._types(genes), BasicBlock, in_channels, channels, stem_stride)
+    def encoder(
+        self,
+        genes: Tensor,
+        in_channels: int = 3,
+        channels: int = 64,
+        stem_stride: int = 2,
+        benchmark_norm: bool = True,
+    ) -> Encoder:
+        """Build modules of two residual blocks each; see :meth:`TransNAS101.encoder` and :meth:`build`."""
+        block = partial(BasicBlock, benchmark_norm=benchmark_norm)
+        return Encoder(self._types(genes), block, in_channels, channels, stem_stride)
+
+    def build(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        in_channels: int = 3,
+        channels: int = 64,
+        stem_stride: int = 2,
+        benchmark_norm: bool = True,
+    ) -> nn.Sequential:
+        """Build the network of a skeleton; see :meth:`TransNAS101.build`.
+
+        Args:
+            genes: one skeleton, int64 ``(6,)``.
+            num_classes: number of logits.
+            in_channels: channels of the images.
+            channels: see :meth:`TransNAS101.encoder`.
+            stem_stride: see :meth:`TransNAS101.encoder`.
+            benchmark_norm: whether the batch normalisation of projected shortcuts is the one that the benchmark trained
+                with, eps and momentum 1 (a slip in its code), so that accuracies are comparable with the table; the
+                usual 1e-5 and 0.1 otherwise.
+        """
+        encoder = self.encoder(genes, in_channels, channels, stem_stride, benchmark_norm)
+        return classifier(encoder, num_classes)
 
     def _changes(self, genes: Tensor) -> tuple[Tensor, Tensor]:
         """Modules that double the channels, and that halve the resolution, ``(*B,)`` each."""

@@ -12,6 +12,12 @@ from ednag.spaces.layers import ReLUConvBN
 BlockMaker = Callable[[int, int, int], nn.Module]
 """Makes a block from its input channels, output channels and stride."""
 
+SHORTCUT_EPS = SHORTCUT_MOMENTUM = 1.0
+"""Of the batch normalisation of the macro space's projected shortcuts in the benchmark.
+
+Its code passes ``True`` where PyTorch expects ``eps`` and ``momentum``. Its networks are reproduced exactly only so.
+"""
+
 BLOCKS = 2
 """Blocks a module; the first one doubles the channels and halves the resolution where the module does."""
 
@@ -46,18 +52,20 @@ class BasicBlock(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         stride: stride of the first convolution.
+        benchmark_norm: whether the projection's normalisation is the benchmark's (:data:`SHORTCUT_EPS`) or the usual one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, benchmark_norm: bool = True) -> None:
         super().__init__()
         self.body = nn.Sequential(
             ReLUConvBN(in_channels, out_channels, 3, stride), ReLUConvBN(out_channels, out_channels, 3)
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-            )
+            norm = nn.BatchNorm2d(out_channels)
+            if benchmark_norm:
+                norm.eps, norm.momentum = SHORTCUT_EPS, SHORTCUT_MOMENTUM
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, ceil(h / stride), ceil(w / stride))``."""
