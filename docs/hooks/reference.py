@@ -43,8 +43,6 @@ ROOMS: Mapping[str, tuple[str, str | Sequence[str]]] = {
     "retraining": (
         "From a report to trained networks.",
         [
-            "ednag.retraining.export.load",
-            "ednag.retraining.export.export",
             "ednag.retraining.job.retrain",
             "ednag.retraining.module.Recipe",
             "ednag.retraining.module.ImageClassifier",
@@ -53,6 +51,15 @@ ROOMS: Mapping[str, tuple[str, str | Sequence[str]]] = {
             "ednag.retraining.supernet.SupernetWeights",
         ],
     ),
+    "classify": (
+        "A trained network put to use.",
+        [
+            "ednag.classify.classifier.load",
+            "ednag.classify.classifier.Classifier",
+            "ednag.data.preprocessing.Preprocessing",
+        ],
+    ),
+    "export": ("A trained network for other programs.", ["ednag.export.run.export"]),
     "predictor": (
         "Models that are trained to predict accuracy.",
         [

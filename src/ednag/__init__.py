@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ednag.__about__ import __version__
 
 if TYPE_CHECKING:
-    from ednag.retraining.export import load
+    from ednag.classify.classifier import load
 
 __all__ = ["__version__", "load"]
 
@@ -15,7 +15,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     """Import ``load`` when it is first used: importing the package alone imports no torch."""
     if name == "load":
-        from ednag.retraining.export import load
+        from ednag.classify.classifier import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,6 @@
 """Image files as cameras, scanners and designers save them."""
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from PIL import Image
 
 from ednag.data.decoding import Levels, find_levels, read_image
+from tests.data.many_kinds import deep_png
 
 UPRIGHT = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 """What a viewer shows."""
@@ -40,17 +39,6 @@ def test_photographs_are_turned_upright(orientation: int, ending: str, tmp_path:
     found = read_image(path, grayscale=True)[0].numpy().astype(int)
     assert found.shape == UPRIGHT.shape
     assert np.abs(found - UPRIGHT).max() <= (6 if ending == "jpg" else 1)
-
-
-def deep_png(path: Path, values: np.ndarray) -> Path:
-    """Write 16 bits a channel, ``(H, W, C)``; Pillow can only write grey ones."""
-    height, width, channels = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    chunks = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    return path
 
 
 @pytest.mark.parametrize(("most", "white"), [(1.0, 1.0), (255.0, 255.0), (200.0, 255.0), (4000.0, 4095.0)])

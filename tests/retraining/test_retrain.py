@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from ednag import load
 from ednag.costs.counting import count_costs
 from ednag.data import Digits, ImageFolder
 from ednag.generation.report import Candidate, Report
-from ednag.retraining.export import load
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
@@ -65,7 +65,8 @@ def test_photographs(tmp_path: Path, photographs: Path, report: Report, silent: 
     told = json.loads((tmp_path / "001/architecture.json").read_text())
     assert told["class_names"] == ["china", "digit", "flower"]
     assert (told["num_classes"], told["in_channels"], told["image_size"]) == (3, 3, [32, 32])
-    assert told["normalisation"] == data.normalisation
+    assert told["preprocessing"] == data.preprocessing.describe()
+    assert told["preprocessing"]["mean"] == data.normalisation["mean"]
 
 
 class Unstable(NASBench201):

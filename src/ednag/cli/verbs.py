@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ednag.core.names import did_you_mean
 
@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
     ),
     "generate": Verb("Generate architectures from noise.", "ednag.cli.trainer:run"),
     "retrain": Verb("Train the best architectures of a report and test them.", "ednag.cli.trainer:run"),
+    "classify": Verb("Classify photographs with a trained network.", "ednag.cli.classify:run"),
     "export": Verb("Write a trained network as ONNX, torch.export or safetensors.", "ednag.cli.export:run"),
     "compare": Verb("Compare samplers with the same seeds and the same budget.", "ednag.cli.trainer:run"),
     "collect": Verb("Collect meta data: brief trainings on many small tasks.", "ednag.cli.trainer:run"),
@@ -89,7 +90,7 @@ def choose_function(
 def read_call(prog: str, function: Callable[..., Any], words: list[str]) -> Callable[[], Any]:
     """Read the arguments of a function from the command line, by its signature and docstring.
 
-    Parameters are positional, optional if they have a default; keyword-only ones become options ``--name``, and those
+    Parameters are positional, optional if they have a default, and one or more words if they are lists; keyword-only ones become options ``--name``, and those
     whose default is ``False`` flags.
 
     Returns:
@@ -106,8 +107,10 @@ def read_call(prog: str, function: Callable[..., Any], words: list[str]) -> Call
     for name, parameter in inspect.signature(function).parameters.items():
         help_text, default = (told.get(name) or "").replace("``", ""), parameter.default
         if parameter.kind is not parameter.KEYWORD_ONLY:
+            several = get_origin(hints[name]) is list
+            kind = get_args(hints[name])[0] if several else hints[name]
             optional = {} if default is parameter.empty else {"nargs": "?", "default": default}
-            parser.add_argument(name, type=hints[name], help=help_text, **optional)
+            parser.add_argument(name, type=kind, help=help_text, **({"nargs": "+"} if several else optional))
         elif default is False:
             parser.add_argument(f"--{name}", action="store_true", help=help_text)
         else:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ednag.data.datasets import resized
 from ednag.data.files import MemoryImages, stratified_split
 from ednag.data.labels import flat_labels, number_classes, place_labels
 from ednag.data.module import ImageDataModule, Splits
+from ednag.data.preprocessing import CropMode, fit_arrays
 
 TEST_NAMES = ("test", "val")
 """Endings of the arrays that hold test images, the first that exists."""
@@ -29,6 +29,8 @@ class ArrayDataModule(ImageDataModule):
         in_channels: 3, or 1; grey images get three equal channels, coloured ones can't become grey.
         options: see :class:`ImageDataModule`.
     """
+
+    crop_mode: CropMode = "squash"
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class ArrayDataModule(ImageDataModule):
         pixels = images.pixels
         if pixels.shape[-1] not in (1, self.in_channels):
             raise ValueError(f"these images have {pixels.shape[-1]} channels; in_channels is {self.in_channels}")
-        return MemoryImages(resized(pixels, self.image_size).expand(-1, -1, -1, self.in_channels), images.labels)
+        return MemoryImages(fit_arrays(pixels, self.image_size).expand(-1, -1, -1, self.in_channels), images.labels)
 
 
 class NumpyImages(ArrayDataModule):

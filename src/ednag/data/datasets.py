@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 from sklearn.datasets import load_digits
-from torch.nn import functional as F
 from torchvision import datasets as official
 
 from ednag.data.files import MemoryImages, stratified_split
 from ednag.data.folders import list_images
 from ednag.data.module import ImageDataModule, Splits
+from ednag.data.preprocessing import CropMode, fit_arrays
 
 
 class CIFAR10(ImageDataModule):
@@ -50,7 +50,7 @@ class CIFAR10(ImageDataModule):
         """Read the training images and hold out validation images."""
         if (self.root / "train").is_dir():
             listing = list_images(self.root / "train")
-            names, images = listing.class_names, MemoryImages.read(listing, self.image_size)
+            names, images = listing.class_names, MemoryImages.read(listing, self.preprocessing)
         else:
             names, images = self._read_official(train=True)
         kept, held = stratified_split(images.labels, self.val_fraction, self.seed)
@@ -58,7 +58,7 @@ class CIFAR10(ImageDataModule):
 
     def _test_images(self, names: list[str]) -> MemoryImages:
         if (self.root / "train").is_dir():
-            return MemoryImages.read(list_images(self.root / "test", names), self.image_size)
+            return MemoryImages.read(list_images(self.root / "test", names), self.preprocessing)
         return self._read_official(train=False)[1]
 
     def _read_official(self, train: bool) -> tuple[list[str], MemoryImages]:
@@ -72,7 +72,7 @@ class CIFAR10(ImageDataModule):
             ) from None
         pixels = torch.from_numpy(source.data)
         return list(source.classes), MemoryImages(
-            resized(pixels, self.image_size), torch.tensor(source.targets, dtype=torch.int64)
+            fit_arrays(pixels, self.image_size), torch.tensor(source.targets, dtype=torch.int64)
         )
 
 
@@ -120,6 +120,8 @@ class Digits(ImageDataModule):
         (torch.Size([64, 1, 16, 16]), torch.uint8)
     """
 
+    crop_mode: CropMode = "squash"
+
     def __init__(
         self,
         image_size: int = 16,
@@ -148,18 +150,10 @@ class Digits(ImageDataModule):
         """Enlarge the images and split them."""
         source = load_digits()
         pixels = torch.from_numpy(source.images * (255 / 16)).round().to(torch.uint8)[..., None]
-        pixels = resized(pixels, self.image_size).repeat(1, 1, 1, self.in_channels)
+        pixels = fit_arrays(pixels, self.image_size).repeat(1, 1, 1, self.in_channels)
         images = MemoryImages(pixels, torch.from_numpy(source.target).long())
         kept, tested = stratified_split(images.labels, self.test_fraction, seed=0)
         rest = images.subset(kept)
         kept, held = stratified_split(rest.labels, self.val_fraction, self.seed)
         names = [str(name) for name in source.target_names]
         return Splits(rest.subset(kept), rest.subset(held), lambda: images.subset(tested), names, len(tested))
-
-
-def resized(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Scale uint8 images ``(n, H, W, C)`` to ``(n, size, size, C)``, bilinearly."""
-    if tuple(pixels.shape[1:3]) == (size, size):
-        return pixels
-    scaled = F.interpolate(pixels.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True)
-    return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

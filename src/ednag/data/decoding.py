@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 DEEP_SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")
 """Endings of the files that can hold more than 8 bits a channel, in lower case."""
@@ -62,8 +61,9 @@ def read_image(path: Path, grayscale: bool = False, least: int | None = None, le
         with path.open("rb") as stream, Image.open(stream) as image:  # by name, Pillow misreads turned plain TIFFs
             if least is not None:
                 image.draft(image.mode, (least, least))
-            shown = opaque(_eight_bit(image, stream, levels), path)
-            pixels = torch.from_numpy(np.array(shown.convert("L" if grayscale else "RGB")))
+            if image.has_transparency_data:
+                _tell_transparency(path.parent)
+            pixels = torch.from_numpy(np.array(plain_image(image, grayscale, levels, stream)))
     except Exception as error:  # what a damaged file makes Pillow raise can be almost anything
         why = str(error) or type(error).__name__
         raise ValueError(f"can't read the image {path} ({why}); remove or repair it") from None
@@ -106,11 +106,24 @@ def guess_levels(low: float, high: float) -> Levels:
     return Levels(0.0, float(next(white for white in WHITE if white >= high)))
 
 
-def opaque(image: Image.Image, path: Path) -> Image.Image:
+def plain_image(
+    image: Image.Image, grayscale: bool = False, levels: Levels | None = None, stream: BinaryIO | None = None
+) -> Image.Image:
+    """Turn an opened image upright, put it on white, and reduce it to 8 bits in mode ``RGB`` or ``L``.
+
+    Args:
+        image: any.
+        grayscale: ``L`` in place of ``RGB``.
+        levels: see :func:`read_image`.
+        stream: the file that it was opened from, for colours of 16 bits, which Pillow reads with 8.
+    """
+    return opaque(_eight_bit(image, stream, levels)).convert("L" if grayscale else "RGB")
+
+
+def opaque(image: Image.Image) -> Image.Image:
     """Put the transparent parts of an image on white."""
     if not image.has_transparency_data:
         return image
-    _tell_transparency(path.parent)
     layers = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
 
@@ -120,7 +133,7 @@ def _tell_transparency(folder: Path) -> None:
     log.warning("%s has images with transparent parts; they are shown on white", folder)
 
 
-def _eight_bit(image: Image.Image, stream: BinaryIO, levels: Levels | None) -> Image.Image:
+def _eight_bit(image: Image.Image, stream: BinaryIO | None, levels: Levels | None) -> Image.Image:
     """Return an upright image of 8 bits a channel; Pillow's own conversion would clip or cut deeper ones."""
     values = _deep_values(image, stream)
     if values is None:
@@ -137,16 +150,18 @@ def _eight_bit(image: Image.Image, stream: BinaryIO, levels: Levels | None) -> I
     return Image.fromarray(out[..., 0] if out.shape[-1] == 1 else out)
 
 
-def _deep_values(image: Image.Image, stream: BinaryIO) -> np.ndarray | None:
+def _deep_values(image: Image.Image, stream: BinaryIO | None) -> np.ndarray | None:
     """Values of an upright image of more than 8 bits a channel, float64 ``(H, W, C)``; ``None`` for others."""
     if image.mode == "F" or image.mode.startswith("I"):
         ImageOps.exif_transpose(image, in_place=True)
         return np.array(image).astype(np.float64)[..., None]
     tiles = getattr(image, "tile", ())
-    if not tiles or ";16" not in str(tiles[0][3]):
+    if stream is None or not tiles or ";16" not in str(tiles[0][3]):
         return None
     if image.format != "PNG":  # Pillow reads the upper half of each value
         raise ValueError("its colours have 16 bits a channel; save it as PNG, or with 8 bits")
+    from torchvision.io import ImageReadMode, decode_image
+
     stream.seek(0)
     content = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
     pixels: Tensor = decode_image(content, ImageReadMode.UNCHANGED, apply_exif_orientation=True)

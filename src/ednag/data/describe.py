@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 
 from ednag.data.checks import check_loaders
 from ednag.data.module import ImageDataModule
+from ednag.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class ImageTask:
         in_channels: channels.
         image_size: height and width in pixels.
         class_names: name of each label; empty where the data module doesn't tell.
-        normalisation: ``{"mean": [...], "std": [...]}`` of each channel; empty where the data module doesn't tell.
+        preprocessing: how an image becomes an input, see :meth:`ednag.data.preprocessing.Preprocessing.describe`; only
+            some of its words where the data module doesn't tell all.
     """
 
     num_classes: int
     in_channels: int
     image_size: tuple[int, int]
     class_names: list[str] = field(default_factory=list)
-    normalisation: dict[str, list[float]] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
 def describe_data(data: pl.LightningDataModule) -> ImageTask:
@@ -36,7 +38,8 @@ def describe_data(data: pl.LightningDataModule) -> ImageTask:
     Any ``LightningDataModule`` serves that has, after ``setup``, the attribute ``num_classes`` and whose loaders yield
     pairs of float images ``(B, C, H, W)`` and int64 labels ``(B,)``; it needs train, validation and test loaders, of
     which one batch each is checked here. ``in_channels`` and ``image_size`` (a side, or height and width) are optional,
-    as are ``class_names`` and ``normalisation``.
+    as are ``class_names``, ``normalisation`` (mean and standard deviation), and ``preprocessing`` (a
+    :class:`~ednag.data.preprocessing.Preprocessing`), without which a trained network can't be given image files.
 
     Raises:
         ValueError: if ``num_classes`` is missing or smaller than 2, or see :func:`ednag.data.checks.check_loaders`.
@@ -56,8 +59,13 @@ def describe_data(data: pl.LightningDataModule) -> ImageTask:
         shape = seen
     if shape is None:
         raise ValueError(f"{name} must have in_channels and image_size")
-    names, normalisation = getattr(data, "class_names", []), getattr(data, "normalisation", {})
-    return ImageTask(num_classes, shape[0], shape[1:], list(names), dict(normalisation))
+    names, how = getattr(data, "class_names", []), getattr(data, "preprocessing", None)
+    words = (
+        how.describe()
+        if isinstance(how, Preprocessing)
+        else {"input_size": list(shape), **getattr(data, "normalisation", {})}
+    )
+    return ImageTask(num_classes, shape[0], shape[1:], list(names), words)
 
 
 def _told_shape(channels: int | None, size: Any) -> tuple[int, int, int] | None:

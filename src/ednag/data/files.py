@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from ednag.data.decoding import Levels, read_image
+from ednag.data.decoding import read_image
 from ednag.data.folders import Listing
-from ednag.data.pixels import fit_square
+from ednag.data.preprocessing import Preprocessing
 
 Batch = tuple[Tensor, Tensor]
 """Images ``(B, C, H, W)`` and labels, int64 ``(B,)``."""
@@ -57,11 +58,13 @@ class MemoryImages(Dataset[Batch]):
     Args:
         pixels: uint8 ``(n, H, W, C)``: a pixel's channels are neighbours, so a batch is in channels-last layout.
         labels: int64 ``(n,)``.
+        files: where the images were read from; empty if they did not come as files.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
+    def __init__(self, pixels: Tensor, labels: Tensor, files: Sequence[Path] = ()) -> None:
         self.pixels = pixels
         self.labels = labels
+        self.files = list(files)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,23 +79,22 @@ class MemoryImages(Dataset[Batch]):
 
     def subset(self, index: Tensor) -> MemoryImages:
         """Keep the images at ``index``, int64 ``(n,)``."""
-        return MemoryImages(self.pixels[index], self.labels[index])
+        files = [self.files[i] for i in index.tolist()] if self.files else []
+        return MemoryImages(self.pixels[index], self.labels[index], files)
 
     @classmethod
     def read(
         cls,
         listing: Listing,
-        size: int,
-        grayscale: bool = False,
+        preprocessing: Preprocessing,
         reduced: bool = False,
-        levels: Levels | None = None,
     ) -> MemoryImages:
-        """Decode files once, each scaled and cut to ``size`` x ``size``; ``reduced`` decodes large JPEGs roughly."""
-        least = 2 * size if reduced else None
-        pixels = torch.empty((len(listing.files), size, size, 1 if grayscale else 3), dtype=torch.uint8)
+        """Decode files once, each scaled and cut to its size; ``reduced`` decodes large JPEGs roughly."""
+        least = 2 * max(preprocessing.image_size) if reduced else None
+        pixels = torch.empty((len(listing.files), *preprocessing.image_size, preprocessing.channels), dtype=torch.uint8)
         for i, path in enumerate(listing.files):
-            pixels[i] = fit_square(read_image(path, grayscale, least, levels), size).permute(1, 2, 0)
-        return cls(pixels, listing.labels)
+            pixels[i] = preprocessing.read(path, least).permute(1, 2, 0)
+        return cls(pixels, listing.labels, listing.files)
 
 
 class FileImages(Dataset[Batch]):
@@ -100,29 +102,18 @@ class FileImages(Dataset[Batch]):
 
     Args:
         listing: files and labels.
-        size: side of the images in pixels.
-        grayscale: one channel instead of three.
+        preprocessing: how they become inputs.
         min_scale: training crops a random area of this share or more, with an aspect ratio of 3/4 to 4/3 (Szegedy et
-            al. 2015); ``None`` for evaluation: the centre, 7/8 of the shorter side.
-        levels: see :func:`ednag.data.decoding.read_image`.
+            al. 2015); ``None`` for evaluation, which crops nothing at random.
     """
 
-    def __init__(
-        self,
-        listing: Listing,
-        size: int,
-        grayscale: bool = False,
-        min_scale: float | None = None,
-        levels: Levels | None = None,
-    ) -> None:
+    def __init__(self, listing: Listing, preprocessing: Preprocessing, min_scale: float | None = None) -> None:
         self.listing = listing
-        self.size = size
-        self.grayscale = grayscale
-        self.levels = levels
-        self.transform = (
-            v2.Compose([v2.Resize(size * 8 // 7, antialias=True), v2.CenterCrop(size)])
+        self.preprocessing = preprocessing
+        self.crop = (
+            None
             if min_scale is None
-            else v2.RandomResizedCrop(size, scale=(min_scale, 1.0), antialias=True)
+            else v2.RandomResizedCrop(preprocessing.image_size, scale=(min_scale, 1.0), antialias=True)
         )
 
     @property
@@ -130,10 +121,16 @@ class FileImages(Dataset[Batch]):
         """int64 ``(n,)``."""
         return self.listing.labels
 
+    @property
+    def files(self) -> list[Path]:
+        """Where the images are."""
+        return self.listing.files
+
     def __len__(self) -> int:
         return len(self.listing.files)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.transform(read_image(self.listing.files[index], self.grayscale, levels=self.levels)), self.labels[
-            index
-        ]
+        path, how = self.listing.files[index], self.preprocessing
+        if self.crop is None:
+            return how.read(path), self.labels[index]
+        return self.crop(read_image(path, how.channels == 1, levels=how.levels)), self.labels[index]

@@ -150,6 +150,11 @@ def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listi
     return Listing(files, torch.tensor(labels), names, left_out)
 
 
+def images_below(folder: Path) -> list[Path]:
+    """List the image files below a folder, sorted."""
+    return _partition(folder)[0]
+
+
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, and of links to folders, sorted; without what programs leave behind."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_junk(entry.name))

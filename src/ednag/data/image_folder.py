@@ -41,11 +41,12 @@ class ImageFolder(ImageDataModule):
         test_fraction: share held out for the test if there is no test folder, stratified, in (0, 1).
         in_channels: 3, or 1 for shades of grey.
         in_memory: decode once and keep the images; if omitted, only if they fit ``memory_limit``. Otherwise they
-            are read anew each epoch by ``num_workers`` processes, and cropped as ImageNet's are.
+            are read anew each epoch by ``num_workers`` processes, and cropped for training as ImageNet's are.
         memory_limit: MiB that the decoded training images may take.
         min_scale: images that are read anew: least share of its area that a training crop covers.
         on_bad_image: what to do with an unreadable image: end with an ``error`` that names it, or ``skip`` it, count it,
             and go on; for that, each image is read once before the training.
+        crop_pct: share of an image's shorter side that is kept when its centre is cut out, in (0, 1].
         levels: values of black and white in images of more than 8 bits, such as ``[0, 4095]``; others are clipped. If
             omitted, the values of the training images tell.
         options: see :class:`ImageDataModule`.
@@ -76,12 +77,15 @@ class ImageFolder(ImageDataModule):
         memory_limit: int = 2048,
         min_scale: float = 0.25,
         on_bad_image: Literal["error", "skip"] = "error",
+        crop_pct: float = 1.0,
         levels: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(in_channels=in_channels, **options)
         if not 0 < test_fraction < 1 or not 0 < min_scale <= 1:
             raise ValueError(f"test_fraction and min_scale must be in (0, 1), got {test_fraction} and {min_scale}")
+        if not 0 < crop_pct <= 1:
+            raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
         if in_channels not in (1, 3):
             raise ValueError(f"in_channels must be 3, or 1 for shades of grey; got {in_channels}")
         if on_bad_image not in ("error", "skip"):
@@ -90,7 +94,7 @@ class ImageFolder(ImageDataModule):
             raise ValueError(f"levels are those of black and white, the second above the first; got {list(levels)}")
         self.root = Path(root)
         self.test_fraction = test_fraction
-        self.grayscale = in_channels == 1
+        self.crop_pct = crop_pct
         self.in_memory = in_memory
         self.memory_limit = memory_limit
         self.min_scale = min_scale
@@ -100,8 +104,9 @@ class ImageFolder(ImageDataModule):
     def open(self) -> Splits:
         """List and split the files, and read them where they are kept in memory."""
         listings = self._listings()
-        levels = self._levels(listings)
-        train, val = (self._usable(listing, levels) for listing in listings[:2])
+        self.levels = self._find_levels(listings)
+        how = self.preprocessing
+        train, val = (self._usable(listing) for listing in listings[:2])
         in_memory = self.in_memory
         if in_memory is None:
             size = (len(train.files) + len(val.files)) * self.in_channels * self.image_size**2
@@ -109,13 +114,13 @@ class ImageFolder(ImageDataModule):
 
         def images(listing: Listing, min_scale: float | None = None) -> Images:
             if in_memory:
-                return MemoryImages.read(listing, self.image_size, self.grayscale, levels=levels)
-            return FileImages(listing, self.image_size, self.grayscale, min_scale, levels)
+                return MemoryImages.read(listing, how)
+            return FileImages(listing, how, min_scale)
 
         return Splits(
             images(train, self.min_scale),
             images(val),
-            lambda: images(self._usable(listings.test, levels)),
+            lambda: images(self._usable(listings.test)),
             train.class_names,
             len(listings.test.files),
             listings.origin,
@@ -131,23 +136,23 @@ class ImageFolder(ImageDataModule):
             uint8 ``(n, C, S, S)`` and labels; :attr:`class_names` are known then.
         """
         listings = self._listings()
-        train, levels = listings.train, self._levels(listings)
+        train, self.levels = listings.train, self._find_levels(listings)
         self.class_names = train.class_names
         members = [(train.labels == label).nonzero().flatten() for label in range(len(train.class_names))]
         chosen = [some[torch.arange(k) * len(some) // k] for some in members for k in [min(most, len(some))]]
-        some = self._usable(train.subset(torch.cat(chosen)), levels)
-        images = MemoryImages.read(some, self.image_size, self.grayscale, reduced=True, levels=levels)
+        some = self._usable(train.subset(torch.cat(chosen)))
+        images = MemoryImages.read(some, self.preprocessing, reduced=True)
         return images.pixels.permute(0, 3, 1, 2), images.labels
 
-    def _levels(self, listings: Listings) -> Levels | None:
+    def _find_levels(self, listings: Listings) -> Levels | None:
         """Levels of deep images: the user's, or those of the images that are trained and validated on."""
         return self.levels or find_levels([*listings.train.files, *listings.val.files])
 
-    def _usable(self, listing: Listing, levels: Levels | None) -> Listing:
+    def _usable(self, listing: Listing) -> Listing:
         """Files that are to be read: all, or the readable ones."""
         if self.on_bad_image == "error":
             return listing
-        good, reasons = listing.readable(max(self.num_workers, 1), levels)
+        good, reasons = listing.readable(max(self.num_workers, 1), self.levels)
         if reasons:
             log.warning("skipped %d of %d images: %s", len(reasons), len(listing.files), "; ".join(reasons[:3]))
         return good

@@ -13,7 +13,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, jitter, normalise, resized_crop
+from ednag.data.decoding import Levels
 from ednag.data.files import Batch, FileImages, MemoryImages
+from ednag.data.preprocessing import CropMode, Preprocessing
 
 Images = MemoryImages | FileImages
 """A data set of 8-bit images and labels."""
@@ -128,6 +130,17 @@ class ImageDataModule(pl.LightningDataModule):
         self._splits: Splits | None = None
         self._test: Images | None = None
         self._random: tuple[int, torch.Generator] | None = None
+
+    crop_mode: CropMode = "center"
+    crop_pct = 1.0
+    levels: Levels | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes an input; mean and standard deviation are known after :meth:`setup`."""
+        mean, std = (tuple(self.normalisation.get(name, ())) for name in ("mean", "std"))
+        size = (self.image_size, self.image_size)
+        return Preprocessing(size, self.in_channels, mean, std, self.crop_mode, self.crop_pct, self.levels)
 
     @abstractmethod
     def open(self) -> Splits:
@@ -279,7 +292,7 @@ def channel_statistics(images: Images, most: int = 10_000) -> dict[str, list[flo
     if isinstance(images, MemoryImages):
         pixels = images.pixels[:: -(-len(images) // most)].flatten(0, 2)
     else:
-        plain = FileImages(images.listing, images.size, images.grayscale, levels=images.levels)
+        plain = FileImages(images.listing, images.preprocessing)
         chosen = range(0, len(images), -(-len(images) // (most // 10)))
         pixels = torch.cat([plain[i][0].flatten(1).T for i in chosen])
     values = torch.arange(256, dtype=torch.float64) / 255

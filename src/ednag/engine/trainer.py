@@ -20,6 +20,7 @@ from ednag.core.manifest import manifest
 from ednag.core.storage import write_json
 from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import Objective
+from ednag.data import import_data_modules
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_for
 from ednag.engine.retraining import FOLDER, Retraining, retrain_in
@@ -35,6 +36,8 @@ from ednag.retraining.results import Summary
 from ednag.samplers import Sampler
 from ednag.samplers.presets import load_preset
 from ednag.spaces import SearchSpace
+
+import_data_modules()
 
 
 class Seeds(pl.LightningModule):

@@ -16,14 +16,16 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
+from ednag.classify.saved import ARCHITECTURE, WEIGHTS
 from ednag.core.fingerprint import describe_object
 from ednag.core.storage import atomic_write, load_state, write_json
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask, describe_data
+from ednag.data.digests import describe_splits
 from ednag.data.module import ImageDataModule
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.baselines import plan_baselines, verdict
-from ednag.retraining.export import ARCHITECTURE, WEIGHTS
+from ednag.retraining.evidence import Evidence
 from ednag.retraining.finetuning import Freezing
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
 from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
@@ -59,11 +61,12 @@ def retrain(
     seed: int = 0,
     supernets: Sequence[Mapping[str, Any]] = (),
     baselines: bool = False,
+    report_images: bool = True,
 ) -> Summary:
     """Train, test and save the best architectures of a report.
 
-    Each gets a folder ``run_dir/<rank>`` with ``architecture.json``, ``last.ckpt``, ``weights.safetensors`` and
-    ``metrics.json``; across them there are ``summary.json`` and ``summary.csv``. Called again with the same arguments
+    Each gets a folder ``run_dir/<rank>`` with ``architecture.json``, ``last.ckpt``, ``weights.safetensors``,
+    ``metrics.json``, and for the report ``curves.csv``, ``predictions.npz`` and ``mistakes.npz``; across them there are ``summary.json`` and ``summary.csv``. Called again with the same arguments
     after a kill, it trains no finished architecture again and continues the current one after its last finished
     epoch. The global random numbers are as before when it returns.
 
@@ -79,6 +82,7 @@ def retrain(
         seed: of initial weights, and of what is random while training.
         supernets: where initial weights come from, if from supernets: their paths and digests, to be written down.
         baselines: train what :func:`~ednag.retraining.baselines.plan_baselines` says as well.
+        report_images: whether small pictures of the worst mistakes are kept for the report.
 
     Returns:
         one result for each architecture. One whose loss becomes non-finite, or that doesn't fit into the
@@ -99,14 +103,18 @@ def retrain(
     _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data, supernets))
     make_trainer, summary = make_trainer or default_trainer, Summary([], run_dir, list(supernets))
     for rank, candidate in enumerate(chosen, 1):
-        job = Job(rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}")
+        job = Job(rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}", report_images)
         summary = replace(summary, results=[*summary.results, job.once(space, data, make_trainer)])
         summary.save()
     for plan in plan_baselines(space, torch.tensor(chosen[0].genes), task, recipe, options, seed) if baselines else ():
         kind, folder = describe_object(plan.space), run_dir / f"baseline_{plan.name}"
-        job = Job(0, plan.candidate, kind, task, plan.recipe, dict(plan.network), seed, folder, plan.name)
+        job = Job(
+            0, plan.candidate, kind, task, plan.recipe, dict(plan.network), seed, folder, report_images, plan.name
+        )
         summary = replace(summary, baselines=[*summary.baselines, job.once(plan.space, data, make_trainer)])
         replace(summary, verdict=verdict(summary.results, summary.baselines)).save()
+    if isinstance(data, ImageDataModule) and not (run_dir / "data.json").exists():
+        write_json(run_dir / "data.json", describe_splits(data))
     return replace(summary, verdict=verdict(summary.results, summary.baselines))
 
 
@@ -124,6 +132,7 @@ class Job:
         seed: of initial weights, and of what is random while training.
         folder: where everything is written.
         label: name of a baseline; empty for what was generated.
+        report_images: whether small pictures of the worst mistakes are kept.
     """
 
     rank: int
@@ -134,6 +143,7 @@ class Job:
     network: dict[str, Any]
     seed: int
     folder: Path
+    report_images: bool = True
     label: str = ""
 
     def once(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
@@ -154,9 +164,10 @@ class Job:
             costs = count_costs(network, (self.task.in_channels, *self.task.image_size))
             write_json(self.folder / ARCHITECTURE, self.describe())
             checkpoint = EpochCheckpoint(self.folder, self.seed, self.recipe.weights == "best")
+            evidence = Evidence()
             teacher = self.prepare(network, space, data)
             trainer = make_trainer(
-                folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[checkpoint, *self.freezing()]
+                folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[evidence, checkpoint, *self.freezing()]
             )
             classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher)
             try:
@@ -168,6 +179,7 @@ class Job:
             return self.result(costs, checkpoint, {}, reason=f"a metric is not finite: {scores}")
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         atomic_write(self.folder / WEIGHTS, lambda stream: stream.write(to_safetensors(weights)))
+        evidence.save(self.folder, data, self.report_images)
         return self.result(costs, checkpoint, scores)
 
     def build(self, space: SearchSpace) -> nn.Module:

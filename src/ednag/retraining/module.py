@@ -199,9 +199,9 @@ class ImageClassifier(pl.LightningModule):
         """Add a batch to the validation metrics."""
         self._measure(self.val_metrics, batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the test metrics."""
-        self._measure(self.test_metrics, batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Add a batch to the test metrics, and return the class probabilities, ``(B, num_classes)``."""
+        return self._measure(self.test_metrics, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities, ``(B, num_classes)``."""
@@ -216,15 +216,16 @@ class ImageClassifier(pl.LightningModule):
         """Log the test metrics."""
         self._report(self.test_metrics)
 
-    def _measure(self, metrics: MetricCollection, batch: Batch) -> None:
+    def _measure(self, metrics: MetricCollection, batch: Batch) -> Tensor:
         images, labels = batch
         logits = self(images).float()
-        probabilities = logits.softmax(-1)
+        probabilities: Tensor = logits.softmax(-1)
         for name, metric in metrics.items(keep_base=True):
             if name == "nll":
                 metric.update(F.cross_entropy(logits, labels, reduction="none"))
             else:
                 metric.update(probabilities, labels)
+        return probabilities
 
     def _report(self, metrics: MetricCollection) -> None:
         """Log what the epoch's batches add up to, accuracies in percent."""

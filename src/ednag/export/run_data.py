@@ -1,0 +1,37 @@
+"""The images that a network was trained on, by the configuration of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+
+def open_run_data(folder: Path) -> pl.LightningDataModule:
+    """Make the data module of the retraining that a network's folder belongs to.
+
+    Args:
+        folder: ``RUN/001``.
+
+    Raises:
+        FileNotFoundError: if the run has no configuration.
+        ValueError: if it names no images.
+    """
+    import yaml
+    from jsonargparse import ArgumentParser
+
+    from ednag.data import import_data_modules
+
+    import_data_modules()
+    config = folder.parent / "config.yaml"
+    if not config.exists():
+        raise FileNotFoundError(
+            f"no {config}, which says what images the network was trained on: quantise within the run of `ednag retrain`"
+        )
+    content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    if not content.get("data"):
+        raise ValueError(f"{config} names no images (data)")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(pl.LightningDataModule, "data")
+    data: pl.LightningDataModule = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
+    return data
