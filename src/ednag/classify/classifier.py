@@ -30,6 +30,15 @@ class Classifier(nn.Module):
     Attributes:
         network: the plain network.
         class_names: name of each label.
+
+    Examples:
+        >>> how = {"input_size": [3, 8, 8], "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
+        >>> how |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> classifier = Classifier(network, ["cat", "dog"], how)
+        >>> photo = torch.zeros(3, 60, 80, dtype=torch.uint8)
+        >>> classifier.preprocess(photo).shape, classifier.predict([photo, photo]).shape
+        (torch.Size([3, 8, 8]), torch.Size([2, 2]))
     """
 
     def __init__(self, network: nn.Module, class_names: Sequence[str], words: dict[str, Any]) -> None:

@@ -39,6 +39,13 @@ class Preprocessing:
         crop_mode: see :data:`CropMode`.
         crop_pct: share of the scaled image's shorter side that is kept, in (0, 1].
         levels: black and white of images of more than 8 bits; found in each image itself if omitted.
+
+    Examples:
+        >>> how = Preprocessing(image_size=(32, 32), channels=1, mean=(0.5,), std=(0.25,), crop_pct=0.8)
+        >>> how.scaled_size(width=100, height=50)
+        (80, 40)
+        >>> how.pixels(np.zeros((50, 100), dtype=np.uint8)).shape
+        torch.Size([1, 32, 32])
     """
 
     image_size: tuple[int, int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def write_torch_export(network: nn.Module, architecture: dict[str, Any], output:
         part = Path(folder) / "network.pt2"
         torch.export.save(program, part)
         loaded = torch.export.load(part).module()
-        inputs = lambda size: random_inputs(architecture, size)  # noqa: E731
+        inputs = partial(random_inputs, architecture)
         return verified("torch_export", output / "network.pt2", part, network, inputs, loaded)
 
 

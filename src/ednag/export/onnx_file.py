@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,9 @@ def write_onnx(
     if include_preprocessing:
         network = FromPixels(network, Preprocessing.of(architecture.get("preprocessing", {})))
     names = ("pixels", "probabilities") if include_preprocessing else ("images", "logits")
-    inputs = lambda size: random_inputs(architecture, size, include_preprocessing)  # noqa: E731
+    inputs = partial(random_inputs, architecture, integers=include_preprocessing)
     batch = torch.export.Dim("batch")
-    exporter: Any = torch.onnx.export
-    program = exporter(
+    program = torch.onnx.export(
         network.eval(),
         (inputs(2),),
         input_names=[names[0]],
