@@ -5,7 +5,7 @@ import torch
 
 from ednag.core.archive import INFEASIBLE
 from ednag.core.storage import load_state, save_state
-from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State, archive_diffusion
 from ednag.samplers.archive_diffusion import Members
 from ednag.spaces import NASBench201, SearchSpace
 from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
@@ -174,6 +174,28 @@ def test_weights_lead_denoising_to_the_better_member() -> None:
     assert zeros[1] == pytest.approx(0.5, abs=0.15)
 
 
+def lucky(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Nothing but luck, which is the same whenever an architecture is evaluated."""
+    luck = torch.sin(SPACE.identity(genes).double() * 12.9898) * 43758.5453 % 1
+    return luck.where(valid, -torch.inf)
+
+
+def test_a_run_judges_how_noisy_its_fitness_is() -> None:
+    smooth, noisy = (
+        ArchiveDiffusion().sample(SPACE, fitness, list(range(6)), 80).memory["nugget"] for fitness in (closeness, lucky)
+    )
+    assert smooth.max() < 0.1
+    assert noisy.min() > 0.3
+
+
+def test_more_runs_than_are_screened_at_once_change_nothing(monkeypatch) -> None:
+    sampler = ArchiveDiffusion(prior=lambda genes, valid: -closeness(genes, valid))
+    whole = sampler.sample(SPACE, lucky, range(5), 40).archive
+    monkeypatch.setattr(archive_diffusion, "RUNS", 2)
+    parts = sampler.sample(SPACE, lucky, range(5), 40).archive
+    assert torch.equal(parts.keys, whole.keys)
+
+
 def test_a_stale_run_opens_a_new_epoch() -> None:
     def constant(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         return torch.zeros(valid.shape, dtype=torch.float64)
@@ -192,7 +214,7 @@ def test_a_stale_run_opens_a_new_epoch() -> None:
 
 
 def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
-    sampler = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=1.0))
+    sampler = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=(1.0, 1.0)))
     whole = sampler.sample(SPACE, closeness, [3, 4], 100)
 
     def keep(state: State, *_: torch.Tensor) -> None:
@@ -200,7 +222,7 @@ def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
             save_state(tmp_path / "state.pt", state.state_dict())
 
     sampler.sample(SPACE, closeness, [3, 4], 100, after_round=keep)
-    again = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=1.0))
+    again = ArchiveDiffusion(window=40, surrogate=GaussianProcess(beta=(1.0, 1.0)))
     state = again.resume(SPACE, load_state(tmp_path / "state.pt"))
     end = again.sample(SPACE, closeness, [3, 4], 100, state=state)
     assert torch.equal(end.archive.keys, whole.archive.keys)

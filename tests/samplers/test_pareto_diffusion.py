@@ -7,7 +7,6 @@ from ednag.costs.latency_tables import LatencyTable
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import hypervolume
 from ednag.samplers import ParetoDiffusion, Problem, RandomSearch, Sampler
-from ednag.samplers.pareto_diffusion import normal_scores
 from ednag.testing import SPACE, SamplerChecks, closeness
 from tests.conftest import TABLES
 
@@ -87,15 +86,6 @@ def test_a_window_bounds_what_the_model_looks_at() -> None:
     for run in range(2):
         kept = {tuple(row) for row in members.genes[run].tolist()}
         assert {tuple(row) for row in state.archive.genes[run, 60:70].tolist()} <= kept  # the latest half
-
-
-def test_normal_scores_are_quantiles() -> None:
-    rank = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.5, 0.5, 7.0, 7.0]]).double()
-    member = torch.tensor([[True] * 4, [True, True, False, False]])
-    z = normal_scores(rank, member)
-    quantile = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor([0.875, 0.625, 0.375, 0.125])).double()
-    torch.testing.assert_close(z[0], quantile / quantile.std(correction=0), rtol=1e-6, atol=1e-6)
-    assert z[1].tolist() == [0.0] * 4
 
 
 def test_it_needs_a_cost() -> None:

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
 from ednag.core.noise import Noise
-from ednag.samplers.surrogate import GaussianProcess, Prior, rank_target
+from ednag.samplers.surrogate import GaussianProcess, Prior, normal_scores
 from ednag.spaces import NASBench201, SearchSpace
 from tests.reference import categorical_steps as reference
 
@@ -33,27 +34,65 @@ def posed(
     return model, known, target, member, asked
 
 
-@pytest.mark.parametrize("space", [SPACE, Uneven()])
-def test_regression_is_the_textbook_formula(space: NASBench201) -> None:
-    model, known, target, member, asked = posed(space)
-    mean, deviation = model.predict(space, known, target, member, asked)
+def textbook(
+    model: GaussianProcess, space: NASBench201, known: torch.Tensor, asked: torch.Tensor, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of noisy members, and of members with what is asked, of one run."""
     weights = model.weights(space).tolist()
-    for run in range(2):
+    k = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in known] for a in known])
+    q = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in asked] for a in known])
+    return k + np.diag(noise), q
+
+
+@pytest.mark.parametrize("space", [SPACE, Uneven()])
+@pytest.mark.parametrize("declared", [False, True])
+def test_regression_is_the_textbook_formula(space: NASBench201, declared: bool) -> None:
+    model, known, target, member, asked = posed(space)
+    nugget = torch.tensor([0.05, 0.4], dtype=torch.float64)
+    noise = torch.linspace(0.1, 2, 24, dtype=torch.float64).view(2, 12) if declared else None
+    mean, deviation, luck = model.predict(space, known, target, member, asked, nugget=nugget, noise=noise)
+    for run, least in enumerate((0.05, 0.4)):
         rows = [i for i in range(12) if member[run, i]]
-        k = np.array(
-            [[reference.kernel(known[run, i].tolist(), known[run, j].tolist(), weights) for j in rows] for i in rows]
-        )
-        q = np.array(
-            [[reference.kernel(known[run, i].tolist(), a.tolist(), weights) for a in asked[run]] for i in rows]
-        )
-        inverse = np.linalg.inv(k + model.nugget * np.eye(len(rows)))
+        added = 0 if noise is None else noise[run, rows].numpy()
+        covariance, q = textbook(model, space, known[run, rows], asked[run], np.full(len(rows), least) + added)
+        inverse = np.linalg.inv(covariance)
         z = target[run, rows].numpy()
         variance = z @ inverse @ z / len(rows)
         assert mean[run].tolist() == pytest.approx((q.T @ inverse @ z).tolist(), rel=1e-6, abs=1e-9)
         left = np.clip(1 - np.einsum("in,ij,jn->n", q, inverse, q), 1e-6, None)
         assert deviation[run].tolist() == pytest.approx(np.sqrt(variance * left).tolist(), rel=1e-5)
-        bound = model.score(space, known, target, member, asked)[run]
-        assert bound.tolist() == pytest.approx((mean[run] + 1.2 * deviation[run]).tolist(), abs=1e-6)
+        assert float(luck[run]) == pytest.approx(np.sqrt(variance * least))
+        bound = model.score(space, known, target, member, asked, nugget=nugget, noise=noise)[run]
+        wanted = mean[run] + 2.5 * (deviation[run] ** 2 + luck[run] ** 2).sqrt()
+        assert bound.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
+
+
+def test_optimism_falls_with_the_number_of_members() -> None:
+    model, known, target, member, asked = posed(SPACE, m=90)
+    member[1] = torch.arange(90) < 70
+    target = target.where(member, 0.0)
+    mean, deviation, luck = model.predict(SPACE, known, target, member, asked)
+    bound = model.score(SPACE, known, target, member, asked)
+    beta = ((bound - mean) / (deviation**2 + luck[:, None] ** 2).sqrt())[:, 0]
+    assert beta.tolist() == pytest.approx([2.5 * 50 / 90, 2.5 * 50 / 70], rel=1e-4)
+
+
+def test_the_likeliest_nugget_is_the_one_of_the_largest_marginal_likelihood() -> None:
+    model, known, target, member, _ = posed(SPACE, m=40)
+    target[0] = (known[0].double() ** 2 @ torch.linspace(-1, 1, known.shape[-1], dtype=torch.float64)).sub(0.3)
+    found = model.likeliest(SPACE, known, target.where(member, 0.0), member)
+    for run in range(2):
+        rows = [i for i in range(40) if member[run, i]]
+        z = target[run, rows].numpy()
+        likelihood = []
+        for nugget in model.nuggets:
+            covariance, _ = textbook(model, SPACE, known[run, rows], known[run, :1], np.full(len(rows), nugget))
+            signal = z @ np.linalg.solve(covariance, z) / len(rows)
+            density = multivariate_normal(np.zeros(len(rows)), signal * covariance, allow_singular=False).logpdf(z)
+            likelihood.append(density - math.log(nugget / 0.15) ** 2 / 2)
+        assert float(found[run]) == model.nuggets[int(np.argmax(likelihood))]
+    assert found.tolist() == [0.05, 1.0]  # what the genes explain, and what nothing explains
+    assert GaussianProcess(nugget=0.3).likeliest(SPACE, known, target, member).tolist() == [0.3, 0.3]
 
 
 @pytest.mark.parametrize("space", [SPACE, Uneven()])
@@ -85,16 +124,13 @@ def test_exponents_are_exact_so_that_a_batch_changes_nothing() -> None:
         assert (together[run][:, ~some] < 1e-26).all()
 
 
-def test_rank_targets_stand_out_at_the_top_and_ignore_others() -> None:
-    rank = torch.tensor([[2.0, 0.0, 1.0, 7.0]], dtype=torch.float64)
-    member = torch.tensor([[True, True, True, False]])
-    z = [-math.log((r + 0.5) / 3) for r in (2, 0, 1)]
-    mean = sum(z) / 3
-    deviation = math.sqrt(sum((v - mean) ** 2 for v in z) / 3)
-    target = rank_target(rank, member)[0]
-    assert target.tolist() == pytest.approx([*[(v - mean) / deviation for v in z], 0.0])
-    tied = rank_target(torch.full((1, 5), 2.0, dtype=torch.float64), torch.ones(1, 5, dtype=torch.bool))
-    assert tied.abs().max() < 1e-9
+def test_normal_scores_are_quantiles_of_members() -> None:
+    rank = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.5, 0.5, 7.0, 7.0]]).double()
+    member = torch.tensor([[True] * 4, [True, True, False, False]])
+    z = normal_scores(rank, member)
+    quantile = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor([0.875, 0.625, 0.375, 0.125])).double()
+    torch.testing.assert_close(z[0], quantile / quantile.std(correction=0), rtol=1e-6, atol=1e-6)
+    assert z[1].tolist() == [0.0] * 4
 
 
 def test_no_members_at_all_give_finite_scores() -> None:
@@ -103,9 +139,12 @@ def test_no_members_at_all_give_finite_scores() -> None:
     assert score.isfinite().all()
 
 
-def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="nugget"):
-        GaussianProcess(nugget=0)
+@pytest.mark.parametrize(
+    "options", [{"nugget": 0}, {"nugget": ()}, {"beta": (1.0, 2.0)}, {"early": 0}, {"certainty": -1}]
+)
+def test_bad_settings_are_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        GaussianProcess(**options)
 
 
 class Independent(NASBench201):
@@ -131,17 +170,11 @@ def test_regression_with_a_prior_is_on_what_it_leaves_with_a_coefficient_by_leas
     model, known, target, member, asked = posed(SPACE)
     g = torch.Generator().manual_seed(1)
     prior = [torch.randn(2, n, generator=g, dtype=torch.float64) for n in (12, 7)]
-    mean, deviation = model.predict(SPACE, known, target, member, asked, (prior[0], prior[1]))
-    weights = model.weights(SPACE).tolist()
+    mean, deviation, _ = model.predict(SPACE, known, target, member, asked, (prior[0], prior[1]))
     for run in range(2):
         rows = [i for i in range(12) if member[run, i]]
-        k = np.array(
-            [[reference.kernel(known[run, i].tolist(), known[run, j].tolist(), weights) for j in rows] for i in rows]
-        )
-        q = np.array(
-            [[reference.kernel(known[run, i].tolist(), a.tolist(), weights) for a in asked[run]] for i in rows]
-        )
-        inverse = np.linalg.inv(k + model.nugget * np.eye(len(rows)))
+        covariance, q = textbook(model, SPACE, known[run, rows], asked[run], np.full(len(rows), model.nuggets[0]))
+        inverse = np.linalg.inv(covariance)
         z, p = target[run, rows].numpy(), prior[0][run, rows].numpy()
         centre = p.mean()
         p = p - centre

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import spearmanr
 
 from ednag.core.noise import Noise
-from ednag.samplers.surrogate import GaussianProcess, rank_target
+from ednag.samplers.surrogate import GaussianProcess, normal_scores
 from ednag.spaces.darts import CELL, CHOICES, DARTS, PAIRS, _symmetries, smallest_code
 from ednag.spaces.darts_network import OPERATIONS, Cell
 from ednag.testing import SpaceChecks
@@ -235,11 +235,11 @@ def test_features_help_to_predict_what_genes_alone_hide() -> None:
         networks = [SPACE.build(one, 10, 1, **SMALL) for one in genes]
     size = torch.tensor([float(sum(p.numel() for p in network.parameters())) for network in networks])
     member = torch.ones(1, 45, dtype=torch.bool)
-    target = rank_target(size[:45].argsort(descending=True).argsort()[None].double(), member)
+    target = normal_scores(size[:45].argsort(descending=True).argsort()[None].double(), member)
     found = {}
     for features in (False, True):
         model = GaussianProcess(features=features)
         rows = model.embed(SPACE, genes)[None]
-        mean, _ = model.predict(SPACE, rows[:, :45], target, member, rows[:, 45:])
+        mean, *_ = model.predict(SPACE, rows[:, :45], target, member, rows[:, 45:])
         found[features] = float(spearmanr(mean[0], size[45:]).statistic)
     assert found[True] > found[False] + 0.1, found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +17,7 @@ from ednag.evolution.operators import mutate_some, roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.problem import ENUMERABLE, Problem
-from ednag.samplers.surrogate import GaussianProcess, Prior, Score, rank_target
+from ednag.samplers.surrogate import USUAL_NUGGET, GaussianProcess, Prior, Score, normal_scores
 from ednag.spaces.base import gene_strings
 
 
@@ -54,11 +55,10 @@ class ArchiveDiffusion(Sampler):
     By default, fitness enters through ranks alone; failures weigh nothing, and what a partial fitness does not know is left out. Where the pool has nothing new, uniform architectures are looked through, and in
     spaces of up to 2^17 gene strings all of them.
 
-    What earns its place, on NAS-Bench-201, CIFAR-10, seeds 0..99, success after 50, 100 and 200 evaluations: .82, 1.00, 1.00
-    with everything; .60, .97, 1.00 without the archive's weights; .42, .94, 1.00 without the corrector; .12, .38, .50 without
-    denoising, which is what leads noise to the archive; .03, .11, .41 without the screen. *Recombination* does not earn its
-    place: whole members drawn by weight, instead of genes denoised one by one, did as well wherever it was measured
-    (``docs/results.md``).
+    How much of the fitness is luck, the surrogate judges from the members, anew whenever an epoch has grown by an eighth.
+
+    What each part is worth is measured in ``docs/results.md``. *Recombination* does not earn its place: whole members drawn by
+    weight, instead of genes denoised one by one, did as well wherever it was measured.
 
     Args:
         initial: unscreened uniform architectures at the start of an epoch; the first one begins with the space's seeds
@@ -141,12 +141,14 @@ class ArchiveDiffusion(Sampler):
 
         The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
         evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
-        last improvement; ``best`` of the epoch; and ``exhausted``, whether nothing new is left.
+        last improvement; ``best`` of the epoch; ``nugget``, how noisy the fitness seems, chosen anew when ``judge``
+        architectures are evaluated; and ``exhausted``, whether nothing new is left.
         """
         zero = torch.zeros_like(state.archive.count)
         first = self.initial + len(state.space.seeds())
         memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero}
         memory["best"] = torch.full(zero.shape, -torch.inf, dtype=torch.float64, device=zero.device)
+        memory["judge"], memory["nugget"] = zero, torch.full_like(memory["best"], USUAL_NUGGET)
         memory["exhausted"] = torch.zeros_like(zero, dtype=torch.bool)
         return replace(state, memory=memory)
 
@@ -161,8 +163,9 @@ class ArchiveDiffusion(Sampler):
             pool, score = self._first(state)
         else:
             members = self._members(state)
+            state = self._judge_noise(state, members)
             pool = self._pool(state, members)
-            score = self._score(state.problem, members, pool, opening)
+            score = self._score(state, members, pool, opening)
         lottery = (state.noise.uniform(1)[:, 0] * 2**24).long()
         return self._pick(state, pool, score, want, lottery)
 
@@ -185,6 +188,8 @@ class ArchiveDiffusion(Sampler):
                 "opening": torch.where(over, self.initial, opening),
                 "stale": torch.where(over, 0, stale),
                 "best": torch.maximum(memory["best"], top).where(~over, -torch.inf),
+                "judge": torch.where(over, count, memory["judge"]),
+                "nugget": memory["nugget"],
                 "exhausted": memory["exhausted"],
             },
         )
@@ -225,13 +230,19 @@ class ArchiveDiffusion(Sampler):
         length = space.num_genes
         cardinalities = torch.tensor(space.cardinalities, device=noise.device)
         uniform = space.random(noise, self.uniform)
-        u = noise.uniform(1 + 2 * len(self.signal), self.pool, length).transpose(0, 1)
+        u = noise.uniform(1 + 2 * len(self.signal), self.pool, length)
         if not self.denoise:
-            genes = uniform_genes(u[0], cardinalities)
+            genes = uniform_genes(u[:, 0], cardinalities)
         elif self.recombine:
-            genes = denoise(members.genes, self._log_weight(members), self.signal, cardinalities, u)
+            weight = self._log_weight(members)
+            genes = in_parts(
+                lambda *of: denoise(of[0], of[1], self.signal, cardinalities, of[2].transpose(0, 1)),
+                members.genes,
+                weight,
+                u,
+            )
         else:
-            parent = roulette(self._log_weight(members), u[0, ..., 0].contiguous())
+            parent = roulette(self._log_weight(members), u[:, 0, :, 0].contiguous())
             genes = members.genes.gather(1, parent[..., None].expand(-1, -1, length))
         if self.correct:
             v = noise.uniform(self.pool, 1 + 2 * length)
@@ -244,19 +255,38 @@ class ArchiveDiffusion(Sampler):
         worth = members.worth if self.weigh else torch.zeros_like(members.worth)
         return self.mapping(worth, members.real)
 
-    def _score(self, problem: Problem, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
+    def _judge_noise(self, state: State, members: Members) -> State:
+        """Choose the surrogate's nugget anew in runs whose epoch has grown by an eighth since."""
+        count, memory = state.archive.count, state.memory
+        due = (count >= memory["judge"]).nonzero().flatten()
+        if self.surrogate is None or len(due) == 0:
+            return state
+        genes, real, rank = members.genes[due], members.real[due], members.rank[due]
+        known = self.surrogate.embed(state.space, genes)
+        nugget = self.surrogate.likeliest(state.space, known, normal_scores(rank, real), real)
+        later = count + ((count - memory["epoch"]) // 8).clamp(min=4)
+        judge = memory["judge"].index_copy(0, due, later[due])
+        return replace(state, memory={**memory, "judge": judge, "nugget": memory["nugget"].index_copy(0, due, nugget)})
+
+    def _score(self, state: State, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: the surrogate's; uniform ones first, by turns, while an epoch opens."""
         turn = torch.arange(pool.shape[1], device=pool.device).double()
         plain = -turn.expand(pool.shape[:2])
-        if self.surrogate is None:
+        model = self.surrogate
+        if model is None:
             return plain.where(opening[:, None], -((turn - self.uniform) % pool.shape[1]))
-        target = rank_target(members.rank, members.real)
-        known, asked = (self.surrogate.embed(problem.space, genes) for genes in (members.genes, pool))
-        score = self._calibrated(problem, pool.device)
-        prior = None if score is None else (score(members.genes, members.real), score(pool, problem.space.valid(pool)))
-        return plain.where(
-            opening[:, None], self.surrogate.score(problem.space, known, target, members.real, asked, prior)
+        space, target = state.space, normal_scores(members.rank, members.real)
+        known, asked = (model.embed(space, genes) for genes in (members.genes, pool))
+        score = self._calibrated(state.problem, pool.device)
+        prior = () if score is None else (score(members.genes, members.real), score(pool, space.valid(pool)))
+        bound = in_parts(
+            lambda known, target, real, asked, nugget, *prior: model.score(
+                space, known, target, real, asked, (prior[0], prior[1]) if prior else None, nugget
+            ),
+            *(known, target, members.real, asked, state.memory["nugget"]),
+            *prior,
         )
+        return plain.where(opening[:, None], bound)
 
     def _calibrated(self, problem: Problem, device: torch.device) -> Prior | None:
         """The prior, put on the scale of ranks in this space."""
@@ -304,8 +334,16 @@ class ArchiveDiffusion(Sampler):
         return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
 
 
+def in_parts(function: Callable[..., Tensor], *of: Tensor) -> Tensor:
+    """Apply a function to :data:`RUNS` runs at a time; each tensor, and the result, has a leading dimension ``R``."""
+    return torch.cat([function(*part) for part in zip(*(torch.split(one, RUNS) for one in of), strict=True)])
+
+
 LEVELS = (0.2, 0.45, 0.7, 1.0)
 """Signal levels of the reverse process, from noisy to clean."""
 
 CANDIDATES = 1024
 """Uniform architectures among which a prior chooses the first ones."""
+
+RUNS = 32
+"""Runs whose proposals are made and screened at once: what they need fits into a processor's cache."""

@@ -13,7 +13,7 @@ from ednag.evolution.pareto import expected_gain, gap_to_front
 from ednag.samplers.archive_diffusion import ArchiveDiffusion, Members
 from ednag.samplers.base import State
 from ednag.samplers.problem import Problem
-from ednag.samplers.surrogate import GaussianProcess, standardise
+from ednag.samplers.surrogate import GaussianProcess, normal_scores
 from ednag.spaces import SearchSpace
 
 
@@ -106,12 +106,13 @@ class ParetoDiffusion(ArchiveDiffusion):
         by_gap = average_rank(-gap_to_front(cost, -rank, real), real)
         return FrontMembers(genes, real, by_gap, -by_gap, normal_scores(rank, real), cost)
 
-    def _score(self, problem: Problem, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
+    def _score(self, state: State, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
         """Order of preference, ``(R, N)``: log expected gain; uniform ones first, by turns, at the beginning."""
         if self.surrogate is None or not isinstance(members, FrontMembers):
-            return super()._score(problem, members, pool, opening)
+            return super()._score(state, members, pool, opening)
+        problem = state.problem
         known, asked = (self.surrogate.embed(problem.space, genes) for genes in (members.genes, pool))
-        mean, deviation = self.surrogate.predict(problem.space, known, members.target, members.real, asked)
+        mean, deviation, _ = self.surrogate.predict(problem.space, known, members.target, members.real, asked)
         valid = problem.space.valid(pool)
         if problem.cost is not None and not problem.cost.quick:
             guess = self._predicted_cost(problem.space, members, known, asked)
@@ -172,18 +173,3 @@ class ParetoDiffusion(ArchiveDiffusion):
         if wanted.any():
             out[wanted] = problem.cost(genes[wanted]).to(out)
         return out
-
-
-def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
-    """Turn ranks into the quantiles of a normal distribution: ``Phi^-1(1 - (rank + 1/2) / m)``, standardised.
-
-    Args:
-        rank: 0 is best, float64 ``(R, M)``.
-        member: which entries count, bool ``(R, M)``; ``m`` a run.
-
-    Returns:
-        float64 ``(R, M)``: zero mean and unit variance over the members of a run, 0 elsewhere (and where all tie).
-    """
-    m = member.sum(-1, keepdim=True).clamp(min=1)
-    share = (1 - (rank + 0.5) / m).where(member, 0.5)
-    return standardise(torch.special.ndtri(share), member)

@@ -6,19 +6,35 @@ The kernel is stationary in one-hot genes and in the optional features of the sp
     k(x, x') = exp(-w_h |h(x) - h(x')|^2 - w_F |F(x) - F(x')|^2),
 
 with ``w`` such that two random architectures are ``gene_scale`` and ``feature_scale`` apart on average: the scales mean
-the same in any space. The target is a function of ranks (:func:`rank_target`), so that any increasing transformation of
+the same in any space. The target is a function of ranks (:func:`normal_scores`), so that any increasing transformation of
 the fitness gives the same model. So does the optional prior (:class:`Prior`), which becomes the process's mean.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ednag.core.noise import Noise
 from ednag.spaces import SearchSpace
+
+
+class Prediction(NamedTuple):
+    """What a process says of architectures.
+
+    Attributes:
+        mean: of the value, float64 ``(R, N)``.
+        deviation: of the value without noise, float64 ``(R, N)``.
+        luck: deviation that the nugget gives each value, float64 ``(R,)``.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    luck: Tensor
 
 
 class Score(Protocol):
@@ -29,7 +45,7 @@ class Score(Protocol):
 
 
 class Prior:
-    """A score known beforehand, put on the scale of :func:`rank_target`: only the order it gives matters.
+    """A score known beforehand, put on the scale of ranks: only the order it gives matters.
 
     The score is ranked among those of 1,024 random valid architectures, always the same. If a run is to be the same
     alone and in a batch, the score of an architecture must not depend on what else is scored with it.
@@ -71,13 +87,19 @@ def _random_valid(space: SearchSpace) -> Tensor:
 
 
 class GaussianProcess:
-    """Exact Gaussian-process regression on the archive, with a fixed kernel and a profiled signal variance.
+    """Exact Gaussian-process regression on the archive, with a fixed kernel, a profiled signal and a chosen noise.
+
+    What a fitness says of an architecture is partly luck: of its training, of its validation images. How much, relative
+    to what the kernel explains, differs between tasks by a factor of 20, so that no fixed share serves all of them; each
+    run takes the likeliest of a few (:meth:`likeliest`).
 
     Args:
         gene_scale: mean exponent of the gene part of the kernel between two random architectures, >= 0.
         feature_scale: the same for the features of the space, >= 0.
-        nugget: noise variance relative to the signal's, > 0.
-        beta: deviations added to the mean by :meth:`score`, >= 0.
+        nugget: noise variance relative to the signal's, > 0; of several, each run takes the likeliest.
+        beta: deviations that :meth:`score` adds to the mean, >= 0: the first number for up to ``early`` members, from there
+            on fewer, in inverse proportion to the number of members, down to the second.
+        early: see ``beta``, > 0.
         features: whether to use the features of the space.
         trust: coefficient that a :class:`Prior` is expected to have as the mean of the process, before any evaluation.
         certainty: how strongly, >= 0: the coefficient is ``N(trust, signal variance / certainty)``. Members inform it
@@ -98,21 +120,25 @@ class GaussianProcess:
         self,
         gene_scale: float = 0.25,
         feature_scale: float = 0.21,
-        nugget: float = 0.1,
-        beta: float = 1.2,
+        nugget: float | Sequence[float] = (0.05, 0.15, 0.4, 1.0),
+        beta: tuple[float, float] = (2.5, 1.2),
+        early: float = 50.0,
         features: bool = True,
         trust: float = 0.5,
         certainty: float = 20.0,
     ) -> None:
-        if gene_scale < 0 or feature_scale < 0 or nugget <= 0 or beta < 0:
+        self.nuggets = (float(nugget),) if isinstance(nugget, (int, float)) else tuple(map(float, nugget))
+        if gene_scale < 0 or feature_scale < 0 or not self.nuggets or min(self.nuggets) <= 0:
             raise ValueError(
-                f"need gene_scale, feature_scale, beta >= 0 and nugget > 0; "
-                f"got {gene_scale}, {feature_scale}, {beta} and {nugget}"
+                f"need gene_scale, feature_scale >= 0 and nugget > 0; got {gene_scale}, {feature_scale} and {nugget}"
+            )
+        if not 0 <= beta[1] <= beta[0] or early <= 0 or certainty < 0:
+            raise ValueError(
+                f"need beta of two numbers >= 0 that don't rise, early > 0, certainty >= 0; "
+                f"got {beta}, {early} and {certainty}"
             )
         self.gene_scale, self.feature_scale = gene_scale, feature_scale
-        if certainty < 0:
-            raise ValueError(f"certainty must be >= 0, got {certainty}")
-        self.nugget, self.beta, self.features = nugget, beta, features
+        self.beta, self.early, self.features = (float(beta[0]), float(beta[1])), early, features
         self.trust, self.certainty = trust, certainty
         self._weights: tuple[SearchSpace, Tensor] | None = None
 
@@ -160,6 +186,38 @@ class GaussianProcess:
         right = torch.cat([b, torch.ones_like(right_norm), right_norm], -1)
         return (left @ right.mT).double().exp_()
 
+    def likeliest(
+        self, space: SearchSpace, known: Tensor, target: Tensor, member: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """Choose the nugget of each run by the marginal likelihood of its members (Rasmussen & Williams 2006, eq. 5.8).
+
+        While members are few, a log-normal prior around :data:`USUAL_NUGGET` decides.
+
+        Args:
+            space: what the genes mean.
+            known: the evaluated architectures, see :meth:`embed`, ``(R, M, D)``.
+            target: their values, float64 ``(R, M)``, zero mean over members, 0 elsewhere.
+            member: which of them count, bool ``(R, M)``.
+            noise: see :meth:`predict`.
+
+        Returns:
+            float64 ``(R,)``, the smallest of equally likely ones.
+        """
+        nuggets = torch.tensor(self.nuggets, dtype=torch.float64, device=known.device)
+        if len(nuggets) == 1:
+            return nuggets.expand(len(known))
+        covariance, number = self.kernel(space, known, known, member), member.sum(-1)
+        likelihood = []
+        for nugget in self.nuggets:
+            factor = _factor(covariance, member, covariance.new_full((len(known),), nugget), noise)
+            b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
+            signal = b.square().sum((-2, -1)) / number.clamp(min=1)
+            volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # rows of no member add log 1
+            usual = math.log(nugget / USUAL_NUGGET) ** 2 / 2
+            likelihood.append(-number / 2 * signal.clamp(min=1e-9).log() - volume - usual)
+        best = (torch.stack(likelihood, -1) * 2**16).round().argmax(-1)
+        return nuggets[best]
+
     def predict(
         self,
         space: SearchSpace,
@@ -168,7 +226,9 @@ class GaussianProcess:
         member: Tensor,
         asked: Tensor,
         prior: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        nugget: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Prediction:
         """Regress; with a prior, on what a multiple of it leaves.
 
         The multiple is the posterior mean of its coefficient, so that a prior that contradicts the evaluations fades.
@@ -180,13 +240,13 @@ class GaussianProcess:
             member: which of them count, bool ``(R, M)``.
             asked: architectures to predict, ``(R, N, D)``.
             prior: what a :class:`Prior` says of ``known`` and of ``asked``, float64 ``(R, M)`` and ``(R, N)``.
-
-        Returns:
-            mean and standard deviation of the noise-free value, float64 ``(R, N)``.
+            nugget: of each run, ``(R,)``; the first one if omitted.
+            noise: variance of each value that an evaluation declared, in units of the target, float64 ``(R, M)``; none if
+                omitted.
         """
-        covariance = self.kernel(space, known, known, member) * member[..., None]
-        covariance.diagonal(dim1=-2, dim2=-1).copy_(1 + self.nugget * member.double())
-        factor = torch.linalg.cholesky_ex(covariance).L
+        if nugget is None:
+            nugget = torch.full((len(known),), self.nuggets[0], dtype=torch.float64, device=known.device)
+        factor = _factor(self.kernel(space, known, known, member), member, nugget, noise)
         v = torch.linalg.solve_triangular(factor, self.kernel(space, asked, known, member).mT, upper=False)
         b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
         shift: Tensor | float = 0.0
@@ -199,7 +259,7 @@ class GaussianProcess:
             b, shift = b - share[..., None] * p, share * (prior[1] - centre)
         signal = (b.square().sum((-2, -1)) / member.sum(-1).clamp(min=1)).sqrt()
         left = (1 - torch.linalg.vector_norm(v, dim=-2).square()).clamp(min=1e-6)
-        return (v.mT @ b).squeeze(-1) + shift, signal[:, None] * left.sqrt()
+        return Prediction((v.mT @ b).squeeze(-1) + shift, signal[:, None] * left.sqrt(), signal * nugget.sqrt())
 
     def score(
         self,
@@ -209,28 +269,50 @@ class GaussianProcess:
         member: Tensor,
         asked: Tensor,
         prior: tuple[Tensor, Tensor] | None = None,
+        nugget: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
-        """Upper confidence bound, float64 ``(R, N)``; see :meth:`predict`.
+        """Upper confidence bound of the value with its luck, float64 ``(R, N)``; see :meth:`predict`.
+
+        Luck adds the same variance everywhere, so that the more of it there is, the less it matters how sure the mean
+        is. Noise that an evaluation declared is no luck that lasts, and adds nothing.
 
         Rounded to 2^-20, far above rounding errors and far below anything that matters: scores that are equal in exact
         arithmetic are equal, however the batch is laid out.
         """
-        mean, deviation = self.predict(space, known, target, member, asked, prior)
-        return ((mean + self.beta * deviation) * 2**20).round() / 2**20
+        mean, deviation, luck = self.predict(space, known, target, member, asked, prior, nugget, noise)
+        number = member.sum(-1, keepdim=True).clamp(min=1)
+        beta = (self.beta[0] * self.early / number).clamp(*self.beta[::-1])
+        bound = mean + beta * (deviation.square() + luck.square()[:, None]).sqrt()
+        return (bound * 2**20).round() / 2**20
 
 
-def rank_target(rank: Tensor, member: Tensor) -> Tensor:
-    """Exponential scores of ranks, ``-log((rank + 1/2) / m)``, standardised: only the top stands out.
+USUAL_NUGGET = 0.15
+"""Noise variance, relative to the signal's, that is likeliest before any evaluation."""
+
+
+def _factor(covariance: Tensor, member: Tensor, nugget: Tensor, noise: Tensor | None) -> Tensor:
+    """Cholesky factor of the covariance of noisy values, ``(R, M, M)``; rows of no member are of the identity."""
+    noisy = covariance * member[..., None]
+    variance = nugget[:, None] if noise is None else nugget[:, None] + noise
+    noisy.diagonal(dim1=-2, dim2=-1).copy_(1 + variance * member)
+    factor: Tensor = torch.linalg.cholesky_ex(noisy).L
+    return factor
+
+
+def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
+    """Turn ranks into the quantiles of a normal distribution: ``Phi^-1(1 - (rank + 1/2) / m)``, standardised.
 
     Args:
         rank: 0 is best, float64 ``(R, M)``.
-        member: which entries count, bool ``(R, M)``; ``m`` a run.
+        member: which entries count, bool ``(R, M)``; ``m`` per run.
 
     Returns:
         float64 ``(R, M)``: zero mean and unit variance over the members of a run, 0 elsewhere (and where all tie).
     """
     m = member.sum(-1, keepdim=True).clamp(min=1)
-    return standardise(-((rank + 0.5) / m).log(), member)
+    quantile: Tensor = torch.special.ndtri((1 - (rank + 0.5) / m).where(member, 0.5))
+    return standardise(quantile, member)
 
 
 def standardise(values: Tensor, member: Tensor) -> Tensor:
