@@ -71,6 +71,7 @@ class Measurement:
         self.space = PretrainedLite(resolutions=(*smaller, options.size))
         self.folder = options.folder / f"{name}-{seed}"
         self.parent = self.space.largest
+        self.fitness = ProbeFitness()  # remembers its scores from limit to limit
 
     def images(self) -> ImageFolder:
         """A fresh data module, as configs/retrain/photographs.yaml has it."""
@@ -121,7 +122,7 @@ class Measurement:
         limit = share * float(self.space.count(self.parent, data.num_classes)[1])
         generation = Generation(
             self.space,
-            ProbeFitness(),
+            self.fitness,
             ArchiveDiffusion(),
             seeds=[self.seed],
             evaluations=self.options.evaluations,

@@ -45,6 +45,7 @@ ROOMS: Mapping[str, tuple[str, str | Sequence[str]]] = {
         [
             "ednag.retraining.job.retrain",
             "ednag.retraining.module.Recipe",
+            "ednag.retraining.finetuning.FineTuning",
             "ednag.retraining.module.ImageClassifier",
             "ednag.retraining.results.Result",
             "ednag.retraining.results.Summary",

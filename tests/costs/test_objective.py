@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from ednag.core.noise import Noise
+from ednag.costs.counting import count_costs
 from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import CostObjective, sum_over_genes
 from ednag.fitness import Fitness
 from ednag.fitness.constrained import ConstrainedFitness
-from ednag.spaces import NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces import NASBench201, PretrainedLite, SearchSpace, TransNAS101Macro, TransNAS101Micro
 from tests.conftest import TABLES
 
 SMALL = {"channels": 2, "cells": 1}
@@ -34,6 +35,25 @@ def test_counts_are_sums_over_genes_and_equal_those_of_the_built_networks(name: 
     built = made.model.of_each(genes)
     assert made.quick
     assert made(genes).tolist() == [float(one.params if name == "params" else one.macs) for one in built]
+
+
+@pytest.mark.parametrize("name", ["params", "flops"])
+def test_a_space_that_counts_in_closed_form_needs_no_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = PretrainedLite()
+    genes = space.random(Noise([5]), 12)[0]
+    counted = [count_costs(space.build(one, 10, pretrained=False), (3, 64, 64)) for one in genes]
+    values = [float(one.params if name == "params" else one.macs) for one in counted]
+    limit = sorted(values)[6]
+
+    def never(*_arguments: object) -> None:
+        raise AssertionError("nothing is to be built")
+
+    monkeypatch.setattr(PretrainedLite, "build", never)
+    limits = Limits(max_params=limit) if name == "params" else Limits(max_flops=limit)
+    made = objective(name, limits, CostModel(), space)
+    assert made.quick
+    assert made(genes).tolist() == [value if value <= limit else torch.inf for value in values]
+    assert [one.params for one in made.model.of_each(genes)] == [one.params for one in counted]
 
 
 def test_a_space_whose_counts_are_no_sum_is_counted_one_by_one() -> None:

@@ -37,6 +37,10 @@ class FineTuning:
 
     Raises:
         ValueError: for a value out of range.
+
+    Examples:
+        >>> FineTuning(frozen_stages=0).head_epochs
+        1
     """
 
     calibration: int = 256
@@ -85,7 +89,8 @@ class FineTuning:
             head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage)
             linear = cast("nn.Linear", network.classifier.get_submodule("linear"))
             linear.weight.copy_(head.weight)
-            linear.bias.copy_(head.bias.clamp_min(-1e4))
+            known = head.bias[head.bias.isfinite()]
+            linear.bias.copy_(head.bias.clamp_min(known.min() - 5))  # of a class without an image
             network.train()
 
 
