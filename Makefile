@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench tables clean
+.PHONY: help setup demo test quick docs lint types bench tables clean
 
 help: ## list the tasks
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,8 +22,12 @@ demo: setup ## generate architectures for images of digits, then train the best 
 	$(BIN)/ednag generate --config configs/generate/demo.yaml --run_dir runs/demo
 	$(BIN)/ednag retrain --config configs/retrain/digits.yaml --report runs/demo/report.json --run_dir runs/demo/retrained
 
-test: setup ## run the tests
+test: setup ## run all tests, and the examples in the docstrings
 	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -q --doctest-modules src
+
+quick: setup ## the tests that take under two minutes in all
+	$(BIN)/python -m pytest -n 2 -q -m "not slow"
 
 lint: setup ## ruff and the import contracts
 	$(BIN)/ruff check .
@@ -32,6 +36,10 @@ lint: setup ## ruff and the import contracts
 
 types: setup ## mypy, strict
 	$(BIN)/mypy
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup ## build the site into build/site; a broken link is an error
+	$(BIN)/mkdocs build --strict
 
 bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; some need images: see their first lines)
 	for script in experiments/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -5,21 +5,26 @@ MkDocs calls :func:`on_files` and :func:`on_page_markdown`; see ``mkdocs.yml``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from ednag.cli.main import main
+from ednag.cli.verbs import VERBS
+
 ROOT = Path(__file__).parents[2]
 
 READMES = {
     "data/README.md": "data.md",
+    "data/benchmarks/README.md": "reference/benchmarks.md",
     "data/meta/README.md": "reference/meta_data.md",
     "predictors/nasbench201/README.md": "reference/meta_predictor.md",
 }
@@ -136,43 +141,50 @@ def public_names(names: str | Sequence[str]) -> list[str]:
     if not isinstance(names, str):
         return list(names)
     package = importlib.import_module(names)
-    return [f"{names}.{name}" for name in package.__all__]
+    return [f"{names}.{name}" for name in sorted(package.__all__, key=str.lower)]
 
 
 def command_line() -> str:
-    """Write what ``--help`` prints for every verb."""
-    parts = [
-        "# Command line",
-        "What the program itself prints; made from the parser when this site was built.",
-        f"## ednag\n\n```text\n{help_of()}\n```",
-    ]
-    parts += [f"## ednag {verb}\n\n```text\n{help_of(*verb.split())}\n```" for verb in verbs()]
+    """Write what ``--help`` prints for the program, every verb, and every choice of class."""
+    parts = ["# Command line", "What the program prints itself, made when this site was built.", section("ednag")]
+    for verb in VERBS:
+        parts.append(section(f"ednag {verb}"))
+        listed = re.findall(r"^  (\w+)  +\S", help_of(verb), re.M) if f"{verb} VERB" in help_of(verb) else []
+        parts += [section(f"ednag {verb} {word}") for word in listed]
+    parts += ["## Choices of classes", "`ednag generate --OPTION.help` lists what an option can be:"]
+    parts += [f"```text\n{printed('generate', f'--{option}.help')}\n```" for option in CHOICES]
     return "\n\n".join([*parts, ""])
 
 
-def verbs() -> list[str]:
-    """List the verbs."""
-    return [
-        "generate",
-        "retrain",
-        "compare",
-        "collect",
-        "fit",
-        "validate",
-        "test",
-        "predict",
-        "export",
-        "data list",
-        "data import",
-    ]
+CHOICES = ("space", "fitness", "sampler", "data")
 
 
+def section(words: str) -> str:
+    """Write the help of ``ednag VERB ...`` under a heading."""
+    level = "##" if words.count(" ") < 2 else "###"
+    return f"{level} {words}\n\n```text\n{help_of(*words.split()[1:])}\n```"
+
+
+@cache
 def help_of(*words: str) -> str:
-    """Run ``ednag ... --help``, 100 columns wide."""
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "ednag", *words, "--help"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
-    return ended.stdout.rstrip()
+    """Return what ``ednag ... --help`` prints."""
+    return printed(*words, "--help")
+
+
+def printed(*words: str) -> str:
+    """Run the command line in this process, 80 columns wide, and return what it prints."""
+    out = io.StringIO()
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR")}
+    os.environ.update(COLUMNS="80", NO_COLOR="1")
+    try:
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            status = main(list(words))
+            if status:
+                raise RuntimeError(f"ednag {' '.join(words)} ended with status {status}")
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return out.getvalue().rstrip()
 
 
 def configurations() -> str:

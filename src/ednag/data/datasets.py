@@ -28,8 +28,8 @@ class CIFAR10(ImageDataModule):
         options: see :class:`ImageDataModule`.
 
     Examples:
-        >>> CIFAR10(root="data/downloads", cutout=16).augmentation  # nothing is read before setup
-        Augmentation(crop_padding=4, flip=True, cutout=16)
+        >>> CIFAR10(root="data/downloads", cutout=16).augmentation.cutout  # nothing is read before setup
+        16
     """
 
     official: ClassVar[type[official.CIFAR10]] = official.CIFAR10

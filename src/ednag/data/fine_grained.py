@@ -26,6 +26,10 @@ class FGVCAircraft(ImageFolder):
 
     Raises:
         ValueError: for an unknown level.
+
+    Examples:
+        >>> FGVCAircraft(level="family", image_size=224).image_size  # nothing is read before setup
+        224
     """
 
     folder = "fgvc-aircraft-2013b"
@@ -64,6 +68,10 @@ class OxfordPets(ImageFolder):
     Args:
         root: folder that holds ``images`` and ``annotations``, where ``ednag data download pets`` puts them.
         options: see :class:`ImageFolder`; ``test_fraction`` is unused.
+
+    Examples:
+        >>> OxfordPets(image_size=224, val_fraction=0.1).val_fraction  # nothing is read before setup
+        0.1
     """
 
     def __init__(self, root: Path = Path("data/downloads/pets"), **options: Any) -> None:
