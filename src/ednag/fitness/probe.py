@@ -103,7 +103,9 @@ class ProbeFitness(Fitness):
         self._digest = hashlib.sha256(batch.images.cpu().numpy().tobytes()).hexdigest()
         with torch.inference_mode(False), torch.no_grad():
             images = batch.images.clone()
-            self._adaptation = Adaptation(space, images[:count], images[count:], memory=self.memory * 2**20)
+            self._adaptation = Adaptation(
+                space, images[:count], images[count:], memory=self.memory * 2**20, network=self.network
+            )
         self._space, self._channels = space, batch.shape[0]
 
     def _check_labels(self, labels: Tensor, data: pl.LightningDataModule) -> None:

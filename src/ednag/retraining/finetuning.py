@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ednag.data.sampling import image_batch
+from ednag.data.sampling import image_batch, image_shape
 from ednag.fitness.discriminant import Head, cross_validated, fit_discriminant
 from ednag.fitness.probe import check_normalisation
 from ednag.spaces import SearchSpace
@@ -18,6 +20,9 @@ from ednag.spaces.adaptation import Adaptation
 from ednag.spaces.inheritance import InheritingSpace
 from ednag.spaces.inverted_residual import InvertedResidualNetwork
 from ednag.spaces.matching import chunked
+
+MOST_VALUES = 2**28
+"""Most values, over all images, that a head is fitted to: 1 GiB of floats."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,20 @@ class FineTuning:
                 f"{self.shrinkage}, {self.distillation} and {self.temperature}"
             )
 
-    def begin(self, network: nn.Module, space: SearchSpace, data: pl.LightningDataModule) -> None:
+    def begin(
+        self,
+        network: nn.Module,
+        space: SearchSpace,
+        data: pl.LightningDataModule,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Give a network its weights and its head, on the CPU.
 
         Args:
             network: as built by ``space``.
             space: whose networks inherit weights.
             data: images of the task, outside a Trainer.
+            options: what it was built with.
 
         Raises:
             ValueError: if networks of the space inherit nothing, or images are not normalised as the parent's were.
@@ -81,10 +93,13 @@ class FineTuning:
                 f"recipe.fine_tuning is for networks that inherit weights, as PretrainedLite's do; those of {space.name} "
                 "begin with random ones: leave it out"
             )
-        batch = image_batch(data, self.head_images)
+        data.prepare_data()
+        data.setup("fit")
+        shape, _ = image_shape(data)
+        batch = image_batch(data, min(self.head_images, MOST_VALUES // math.prod(shape)))
         check_normalisation(space, data)
         with torch.inference_mode(False), torch.no_grad():
-            Adaptation(space, batch.images[: self.calibration]).adapt(network)
+            Adaptation(space, batch.images[: self.calibration], network=options).adapt(network)
             features = chunked(network.features, batch.images)
             head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage)
             linear = cast("nn.Linear", network.classifier.get_submodule("linear"))

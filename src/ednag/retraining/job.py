@@ -31,6 +31,7 @@ from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
 from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
 from ednag.retraining.results import METRICS, Result, Summary, read_result
 from ednag.spaces import SearchSpace
+from ednag.spaces.building import build_network
 from ednag.spaces.inheritance import InheritingSpace
 
 log = logging.getLogger(__name__)
@@ -200,11 +201,12 @@ class Job:
         if options is None:
             return None
         if not (self.folder / LAST).exists():
-            options.begin(network, space, data)
+            options.begin(network, space, data, self.network)
         if options.distillation == 0 or not isinstance(space, InheritingSpace):
             return None
-        teacher = space.build(space.largest, self.task.num_classes, self.task.in_channels)
-        options.begin(teacher, space, data)
+        sizes = (self.task.num_classes, self.task.in_channels)
+        teacher = build_network(space, space.largest, *sizes, self.network)
+        options.begin(teacher, space, data, self.network)
         return teacher
 
     def freezing(self) -> list[pl.Callback]:

@@ -9,12 +9,14 @@ is fitted by least squares to the parent's output of that stage.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from ednag.spaces.building import build_network
 from ednag.spaces.inheritance import InheritingSpace, Parent, descending, reading_norm
 from ednag.spaces.inverted_residual import InvertedResidual, InvertedResidualNetwork, Layer
 from ednag.spaces.matching import (
@@ -85,6 +87,7 @@ class Adaptation:
         ridge: of the least squares, relative to the mean variance of what the projection reads; ``None`` for none.
         important: sort channels by their activations; else by what batch normalisation promises of them.
         memory: bytes of activations that are kept.
+        network: options that the sub-networks are built with.
 
     Raises:
         ImportError: if the parent's weights are not installed.
@@ -100,12 +103,14 @@ class Adaptation:
         ridge: float | None = 0.3,
         important: bool = True,
         memory: int = 2**30,
+        network: Mapping[str, Any] | None = None,
     ) -> None:
         self.space = space
         self.calibration = calibration.contiguous(memory_format=torch.channels_last)
         self.others = (calibration[:0] if others is None else others).contiguous(memory_format=torch.channels_last)
         self.match, self.ridge, self.important = match, ridge, important
         self.memory = memory
+        self.network = dict(network or {})
         self._parent = space.parent()
         self._references: dict[int | None, Reference] = {}
         self._kept: OrderedDict[tuple[int | None, tuple[Layer, ...]], Adapted] = OrderedDict()
@@ -195,7 +200,8 @@ class Adaptation:
     def _reference(self, resolution: int | None) -> Reference:
         """Let the parent look at the calibration images, once for each resolution."""
         if resolution not in self._references:
-            network = self.space.build(self.space.largest, 2, in_channels=self.calibration.shape[1])
+            built = build_network(self.space, self.space.largest, 2, self.calibration.shape[1], self.network)
+            network = cast("InvertedResidualNetwork", built.to(self.calibration.device))
             network.resolution = resolution
             network.load_state_dict(self._parent.weights(network), strict=False)
             network.eval().to(memory_format=torch.channels_last)
@@ -216,7 +222,7 @@ class Adaptation:
                     inner = part(inner)
                 state = {f"blocks.{name}": value for name, value in block.state_dict().items()}
                 read = reading_norm(state, "blocks.conv.", projection(block)[1].eps)
-                orders[layer.place] = descending(inner.square().mean((0, 2, 3)).sqrt() * read)
+                orders[layer.place] = descending(inner.square().mean((0, 2, 3)).sqrt() * read).cpu()
             x = chunked(block, x)
         return orders
 
