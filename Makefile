@@ -44,8 +44,9 @@ docs: setup ## build the site into build/site; a broken link is an error
 bench: setup ## measure: throughput, cost counts, proxies, loop against loop (long; some need images: see their first lines)
 	for script in experiments/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-tables: setup ## samplers on the benchmark tables beside the published rows, in docs/results.md (hours; goes on after a kill)
-	$(BIN)/python experiments/tables.py --runs 1000
+RUNS ?= 1000
+tables: setup ## samplers on all benchmark tables, in docs/results.md; RUNS=50 takes minutes (goes on after a kill)
+	$(BIN)/python experiments/tables.py --runs $(RUNS)
 
 clean: ## remove everything that is made
 	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from ednag.benchmarks.locate import SHIPPED
 from ednag.core.storage import write_json
 from ednag.data.datasets import CIFAR10
 from ednag.generation.report import Candidate, Report
@@ -32,7 +33,6 @@ from ednag.retraining.results import Result
 from ednag.spaces import NASBench201
 from ednag.spaces.nasbench201 import OPERATIONS
 
-SHARED = Path(os.environ.get("EDNAG_SHARED", Path(__file__).parents[2] / "shared"))
 HERE = Path(__file__).parents[1]
 
 
@@ -58,8 +58,10 @@ class EpochLines(pl.Callback):
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, help="report of `ednag generate`; the table's best cell without one")
-    parser.add_argument("--table", type=Path, default=SHARED / "benchmarks/nasbench201.npz")
-    parser.add_argument("--archive", type=Path, default=SHARED / "images/cifar10-jpeg.tar.xz")
+    parser.add_argument("--table", type=Path, default=SHIPPED / "nasbench201.npz")
+    parser.add_argument(
+        "--archive", type=Path, help="of train/<class>/* and test/<class>/*; what --images holds if omitted"
+    )
     parser.add_argument("--images", type=Path, default=HERE / "data/downloads/cifar10", help="where it is unpacked")
     parser.add_argument("--run", type=Path, default=HERE / "runs/check_world")
     parser.add_argument("--epochs", type=int, default=12)
@@ -123,7 +125,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    unpack(options.archive, options.images)
+    if options.archive:
+        unpack(options.archive, options.images)
     rows, valid, test = table_values(options.table, 12)
     report = Report.load(options.report) if options.report else best_cell(rows, valid)
     first = report.candidates[0]

@@ -46,6 +46,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cell", type=int, default=284, help="official index of the cell")
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--channels", type=int, default=16, help="16 in the benchmark")
+    parser.add_argument("--cells", type=int, default=5, help="cells a stage, 5 in the benchmark")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
@@ -129,7 +131,8 @@ def main() -> None:
     print("PSNR of each further compression:", ", ".join(f"{value:.2f} dB" for value in noise(paths)), flush=True)
     for seed in options.seeds:
         for again in options.again:
-            run = options.folder / f"cell{options.cell}-{options.epochs}-{again}-{seed}"
+            size = f"{options.channels}x{options.cells}"
+            run = options.folder / f"cell{options.cell}-{size}-{options.epochs}-{again}-{seed}"
             accuracy = train(paths[again], seed, run, options)
             line = {"cell": options.cell, "epochs": options.epochs, "again": again, "seed": seed, "test": accuracy}
             print(json.dumps(line), flush=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ednag.benchmarks.locate import SHIPPED
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import success_rate
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, LocalSearch, RandomSearch, RegularisedEvolution, Sampler
@@ -50,7 +51,7 @@ AT = (50, 100, 200, 400)
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[2] / "shared/benchmarks/nasbench201.npz"
+    default = SHIPPED / "nasbench201.npz"
     parser.add_argument("--table", type=Path, default=default)
     parser.add_argument("--datasets", nargs="+", default=["cifar10", "cifar100"])
     parser.add_argument("--epochs", type=int, default=200, help="epochs that the benchmark trained")

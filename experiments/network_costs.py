@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ednag.benchmarks.locate import SHIPPED
 from ednag.costs.counting import Costs, count_costs
 from ednag.spaces import NASBench201
 from ednag.spaces.building import build_network
@@ -29,7 +30,7 @@ DATA_SETS = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet16-120": (16, 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[2] / "shared/benchmarks/nasbench201.npz"
+    default = SHIPPED / "nasbench201.npz"
     parser.add_argument("--table", type=Path, default=default)
     parser.add_argument("--full", type=int, default=200, help="random cells to build and count at N = 5")
     parser.add_argument("--seed", type=int, default=0)

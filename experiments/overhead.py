@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from ednag.benchmarks.locate import SHIPPED
 from ednag.fitness import BenchmarkFitness
 from ednag.samplers import ArchiveDiffusion
 from ednag.spaces import NASBench201
@@ -21,7 +22,7 @@ from ednag.spaces import NASBench201
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[2] / "shared/benchmarks/nasbench201.npz"
+    default = SHIPPED / "nasbench201.npz"
     parser.add_argument("--table", type=Path, default=default)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 16, 256])
     parser.add_argument("--evaluations", type=int, default=200)

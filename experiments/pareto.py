@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ednag.benchmarks.locate import SHIPPED
 from ednag.costs.latency_tables import LatencyTable
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.metrics import hypervolume
@@ -30,7 +31,6 @@ from ednag.samplers import ParetoDiffusion, Problem, RandomSearch, RegularisedEv
 from ednag.spaces import NASBench201
 from ednag.spaces.base import gene_strings
 
-SHARED = Path(__file__).parents[2] / "shared/benchmarks"
 SPACE = NASBench201()
 SAMPLERS = ("pareto", "NSGA-II, 10", "NSGA-II, 20", "NSGA-II, 40", "regularised evolution", "random search")
 
@@ -46,10 +46,10 @@ class Table:
 
     quick = True
 
-    def __init__(self, shared: Path, device: str) -> None:
-        self.fitness = BenchmarkFitness(shared / "nasbench201.npz", "cifar10", 200)
+    def __init__(self, tables: Path, device: str) -> None:
+        self.fitness = BenchmarkFitness(tables / "nasbench201.npz", "cifar10", 200)
         self.fitness.setup(SPACE)
-        self.latency = LatencyTable(shared / "nasbench201_latency.npz")
+        self.latency = LatencyTable(tables / "nasbench201_latency.npz")
         self.device = device
         self.genes = gene_strings(SPACE.cardinalities)
         self.genes = self.genes[SPACE.code(self.genes).argsort()]
@@ -109,10 +109,10 @@ def nsga2(table: Table, seed: int, evaluations: int, population: int) -> list[in
     return list(seen)
 
 
-def measure(name: str, shared: Path, device: str, evaluations: int, seeds: list[int]) -> tuple[list[Tensor], float]:
+def measure(name: str, tables: Path, device: str, evaluations: int, seeds: list[int]) -> tuple[list[Tensor], float]:
     """Shares of the hypervolume of some runs, and the seconds they took."""
     torch.set_num_threads(1)
-    table = Table(shared, device)
+    table = Table(tables, device)
     begun = time.perf_counter()
     if name.startswith("NSGA-II"):
         found = [nsga2(table, seed, evaluations, int(name.split(",")[1])) for seed in seeds]
@@ -129,7 +129,7 @@ def measure(name: str, shared: Path, device: str, evaluations: int, seeds: list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder of the two tables")
+    parser.add_argument("--tables", type=Path, default=SHIPPED, help="folder of the two tables")
     parser.add_argument("--devices", nargs="+", default=["raspi4", "titan_rtx_256", "samsung_a50"])
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--runs", type=int, default=100)
@@ -138,14 +138,14 @@ def main() -> None:
     options = parser.parse_args()
     devices = options.devices
     if devices == ["all"]:
-        devices = list(LatencyTable(options.shared / "nasbench201_latency.npz").devices)
+        devices = list(LatencyTable(options.tables / "nasbench201_latency.npz").devices)
     seeds = list(range(options.runs))
     parts = [seeds[i : i + 25] for i in range(0, len(seeds), 25)]
     print("| device | sampler | runs | loose, mean ± sd | tight, mean ± sd | ms a run |\n|---|---|---|---|---|---|")
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         for device in devices:
             for name in options.samplers:
-                work = functools.partial(measure, name, options.shared, device, options.evaluations)
+                work = functools.partial(measure, name, options.tables, device, options.evaluations)
                 found = pool.map(work, parts, chunksize=1)
                 loose, tight = (torch.cat([shares[i] for shares, _ in found]) for i in (0, 1))
                 spent = sum(seconds for _, seconds in found) / options.runs * 1000

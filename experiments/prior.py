@@ -18,6 +18,7 @@ import torch
 from scipy.stats import wilcoxon
 from torch import Tensor
 
+from ednag.benchmarks.locate import SHIPPED
 from ednag.data.datasets import CIFAR10
 from ednag.fitness import BenchmarkFitness, Fitness, MetaFitness
 from ednag.generation.metrics import success_rate
@@ -53,7 +54,7 @@ class Parameters:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[2] / "shared/benchmarks/nasbench201.npz"
+    default = SHIPPED / "nasbench201.npz"
     parser.add_argument("--table", type=Path, default=default)
     parser.add_argument("--images", type=Path, default=Path("data/downloads/cifar10"))
     parser.add_argument("--predictor", default=None, help="folder of a predictor; the shipped one by default")

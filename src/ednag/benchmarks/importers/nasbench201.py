@@ -56,7 +56,7 @@ def read_nats_topology(folder: Path) -> Arrays:
         raise FileNotFoundError(
             f"no meta.pickle.pbz2 in {folder}; expected the unpacked folder NATS-tss-v1_0-3ffb9-simple"
         )
-    names, genes = _architectures(folder / "meta.pickle.pbz2")
+    names, genes = read_architectures(folder / "meta.pickle.pbz2")
     files = [folder / f"{index:06d}.pickle.pbz2" for index in range(len(names))]
     present = sum(file.is_file() for file in files)
     if present < len(files):
@@ -67,7 +67,7 @@ def read_nats_topology(folder: Path) -> Arrays:
         )
     columns: dict[str, NDArray[np.float64]] = {}
     for index, (path, name) in enumerate(zip(files, names, strict=True)):
-        for key, value in _read_architecture(path, index, name).items():
+        for key, value in read_architecture(path, index, name).items():
             if key not in columns:
                 columns[key] = np.full(len(names), np.nan)
             columns[key][index] = value
@@ -86,7 +86,7 @@ def read_nats_topology(folder: Path) -> Arrays:
     }
 
 
-def _architectures(path: Path) -> tuple[list[str], NDArray[np.int64]]:
+def read_architectures(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     """Read the list of architectures: strings in official order, and their genes ``(rows, 6)``."""
     meta = read_pickle(path)
     names = meta.get("meta_archs") if isinstance(meta, dict) else None
@@ -107,7 +107,7 @@ def _architectures(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     return names, genes.numpy()
 
 
-def _read_architecture(path: Path, index: int, name: str) -> dict[str, float]:
+def read_architecture(path: Path, index: int, name: str) -> dict[str, float]:
     """Read the accuracies (percent) and costs (counts) of one architecture, by their names in the table."""
     content = read_pickle(path)
     out: dict[str, float] = {}
