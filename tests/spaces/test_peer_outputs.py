@@ -1,0 +1,31 @@
+"""Our networks against the outputs of the benchmarks' own, which `experiments/peer_outputs.py` stored as numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ednag.spaces import MobileNetV3, NASBench201
+from tests.reference.formula import outputs
+
+STORED = json.loads((Path(__file__).parents[1] / "reference" / "peer_outputs.json").read_text())
+
+
+def ours(case: dict) -> tuple[nn.Module, tuple[int, ...]]:
+    if case["space"] == "nasbench201":
+        genes = NASBench201().parse(case["architecture"])
+        return NASBench201().build(genes, 10, channels=16, cells=1), (4, 3, 32, 32)
+    space = MobileNetV3(1.0)
+    return space.build(space.from_settings(*(case["architecture"][key] for key in ("ks", "e", "d"))), 1000), (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("case", STORED, ids=lambda case: f"{case['space']}-{str(case['architecture'])[:24]}")
+def test_outputs_are_those_of_the_benchmarks_own_network(case: dict) -> None:
+    network, shape = ours(case)
+    found = outputs(network, shape)
+    for mode in ("train", "eval"):
+        stored = torch.tensor(case[mode])
+        assert stored.std() > 0.01  # the numbers say something
+        torch.testing.assert_close(torch.tensor(found[mode]), stored, rtol=1e-4, atol=2e-5)
