@@ -128,7 +128,8 @@ class Adaptation:
         reference = self._reference(network.resolution)
         network.load_state_dict(reference.parent.weights(network), strict=False)
         network.eval().to(memory_format=torch.channels_last)
-        done = self._stem(network)
+        first = tuple(layer for layer in network.layers if layer.stage == 0)
+        done = self._kept.get((network.resolution, first)) or self._stem(network)
         for number, stage in enumerate(network.stages()):
             layers = tuple(layer for layer in network.layers if layer.stage <= number)
             done = self._stage(network.resolution, layers, stage, done, reference)
@@ -137,16 +138,13 @@ class Adaptation:
         return chunked(network.tail, done.others)
 
     def _stem(self, network: InvertedResidualNetwork) -> Adapted:
-        """Pass images through the first convolution, which all networks share."""
-        key = (network.resolution, ())
-        if key not in self._kept:
+        """Pass images through the first convolution; its large maps are not kept."""
 
-            def stem(x: Tensor) -> Tensor:
-                out: Tensor = network.first_conv(network.scale(x))
-                return out
+        def stem(x: Tensor) -> Tensor:
+            out: Tensor = network.first_conv(network.scale(x))
+            return out
 
-            self._keep(key, Adapted(chunked(stem, self.calibration), chunked(stem, self.others), []))
-        return self._kept[key]
+        return Adapted(chunked(stem, self.calibration), chunked(stem, self.others), [])
 
     def _stage(
         self,
@@ -239,7 +237,6 @@ class Adaptation:
                     normed = to_norm(part, some)
                     moments[layer.place, name] = moments_of(normed)
                     some = from_norm(part, normed)
-
                 kept = few(x)
                 x = chunked(block, x)
                 outputs[layer.place] = x[:kept].clone()
