@@ -39,7 +39,9 @@ def set_weights(network: nn.Module, shape: "tuple[int, ...]") -> None:
             for name, tensor in (("weight", layer.weight), ("bias", layer.bias)):
                 if tensor is None:
                     continue
-                wave = torch.cos(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + 1.3 * k).reshape(tensor.shape)
+                wave = torch.cos(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + 1.3 * k).reshape(
+                    tensor.shape
+                )
                 if isinstance(layer, _BatchNorm):
                     wave = 1 + 0.2 * wave if name == "weight" else 0.1 * wave
                 elif name == "weight":
