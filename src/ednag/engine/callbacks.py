@@ -17,8 +17,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm.auto import tqdm
 
 from ednag.core.distributed import from_first
+from ednag.core.fingerprint import settings
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_csv, write_json
+from ednag.engine.progress import RetrainingBar
 from ednag.fitness import MetaFitness
 from ednag.generation.comparison import Comparison
 from ednag.generation.figures import generation_figure
@@ -28,6 +30,7 @@ from ednag.predictor.meta_predictor import MetaPredictor
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
+from ednag.samplers.presets import preset_of
 from ednag.spaces.drawing import draw_architecture
 
 log = logging.getLogger(__name__)
@@ -58,11 +61,6 @@ class GenerationCallback(pl.Callback):
     def __init__(self, generation: Generation, data: pl.LightningDataModule | None = None) -> None:
         self.generation, self.data = generation, data
         self.report: Report | None = None
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the progress bar to the generation."""
-        if trainer.progress_bar_callback is not None:
-            trainer.progress_bar_callback.disable()
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -108,6 +106,7 @@ class GenerationCallback(pl.Callback):
         generation_figure(archive, generation.history, generation.fitness.name, folder / "generation.png")
         seconds = {"generation": generation.seconds, "this_session": took}
         made = manifest(list(generation.seeds), device, report.counts, seconds, [generation])
+        made["sampler"] = {"preset": preset_of(generation.sampler), **settings(generation.sampler)}
         write_json(folder / "manifest.json", made)
         space, best = generation.space, torch.tensor(report.candidates[0].genes)
         if any(space.edges(best).values()):
@@ -165,17 +164,20 @@ class RetrainingCallback(pl.Callback):
         another = getattr(trainer, "another", None)
         if not found or found[-1].report is None or another is None:
             raise ValueError("RetrainingCallback needs a GenerationCallback before it, and EDNAG's own Trainer")
-        self.summary = retrain(
-            found[-1].report,
-            found[-1].generation.space,
-            self.data,
-            self.recipe,
-            Path(trainer.default_root_dir) / "retrained",
-            partial(another, inherit=False),
-            top_k=self.top_k,
-            network=self.network,
-            seed=self.seed,
-        )
+        report, folder = found[-1].report, Path(trainer.default_root_dir) / "retrained"
+        planned, shown = len(report.candidates[: self.top_k]), bool(getattr(trainer, "shows_progress", False))
+        with RetrainingBar(folder, planned, self.recipe.epochs, shown) as bar:
+            self.summary = retrain(
+                report,
+                found[-1].generation.space,
+                self.data,
+                self.recipe,
+                folder,
+                bar.watch(partial(another, inherit=False)),
+                top_k=self.top_k,
+                network=self.network,
+                seed=self.seed,
+            )
 
 
 class ComparisonCallback(pl.Callback):
@@ -189,11 +191,6 @@ class ComparisonCallback(pl.Callback):
     def __init__(self, comparison: Comparison, data: pl.LightningDataModule | None = None) -> None:
         self.comparison, self.data = comparison, data
         self.rows: list[dict[str, Any]] | None = None
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the progress bar to the comparison."""
-        if trainer.progress_bar_callback is not None:
-            trainer.progress_bar_callback.disable()
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -217,6 +214,7 @@ class ComparisonCallback(pl.Callback):
             counts = {"samplers": samplers, "runs": runs, "evaluations": comparison.evaluations}
             seconds = {"this_session": time.perf_counter() - begun}
             made = manifest(list(comparison.seeds), device, counts, seconds, [comparison])
+            made["samplers"] = {name: settings(sampler) for name, sampler in comparison.samplers.items()}
             write_json(folder / "manifest.json", made)
 
 

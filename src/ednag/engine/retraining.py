@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_json
+from ednag.engine.progress import RetrainingBar
 from ednag.generation.report import Report
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
@@ -68,19 +69,21 @@ def retrain_in(
     begun = time.perf_counter()
     report.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone
     supernets = [weights.provenance() for weights in trainer.callbacks if isinstance(weights, SupernetWeights)]
-    summary = retrain(
-        report,
-        report.load_space(),
-        data,
-        plan.recipe or Recipe(),
-        folder,
-        trainer.another,
-        top_k=plan.top_k,
-        network=plan.network,
-        seed=plan.seed,
-        supernets=supernets,
-        baselines=plan.baselines,
-    )
+    recipe, planned = plan.recipe or Recipe(), len(report.candidates[: plan.top_k])
+    with RetrainingBar(folder, planned, recipe.epochs, shown=trainer.shows_progress) as bar:
+        summary = retrain(
+            report,
+            report.load_space(),
+            data,
+            recipe,
+            folder,
+            bar.watch(trainer.another),
+            top_k=plan.top_k,
+            network=plan.network,
+            seed=plan.seed,
+            supernets=supernets,
+            baselines=plan.baselines,
+        )
     finished = [result for result in summary.results if result.status == "finished"]
     counts = {"architectures": len(summary.results), "finished": len(finished)}
     seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}

@@ -260,10 +260,15 @@ class Trainer(pl.Trainer):
             )
         loader: DataLoader[int] = DataLoader(list(seeds), batch_size=len(seeds))  # type: ignore[arg-type]
         self.callbacks.append(callback)
+        lightning_bar = self.progress_bar_callback
+        if lightning_bar is not None:
+            lightning_bar.disable()  # the callback has one of its own
         try:
             self.predict(Seeds(), loader, return_predictions=False)
         finally:
             self.callbacks.remove(callback)  # another call, or a fit, must not do this again
+            if lightning_bar is not None:
+                lightning_bar.enable()
 
     def retrain(
         self,
@@ -301,6 +306,11 @@ class Trainer(pl.Trainer):
         """``max_epochs`` as given to this Trainer, if it was."""
         return self._arguments.get("max_epochs")
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether bars are on, and this is the process that draws them."""
+        return self.progress_bar_callback is not None and self.is_global_zero
+
     def another(
         self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback], inherit: bool = True
     ) -> pl.Trainer:
@@ -315,7 +325,10 @@ class Trainer(pl.Trainer):
         arguments = {**self._arguments, "default_root_dir": folder, "max_epochs": max_epochs}
         own = self._arguments.get("callbacks") or []
         own = (own if isinstance(own, list) else [own]) if inherit else []
+        own = [callback for callback in own if not isinstance(callback, pl.callbacks.ProgressBar)]
         arguments["callbacks"] = [*copy.deepcopy(own), *callbacks]
+        arguments["enable_progress_bar"] = False  # there is one for all networks together
+        arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
         if not inherit:
             arguments["check_val_every_n_epoch"] = 1
         arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
