@@ -19,8 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup ## generate architectures for images of digits, then train the best for real (no GPU, no download)
 	@rm -rf runs/demo
-	$(BIN)/ednag generate --config configs/generate/demo.yaml --run_dir runs/demo
-	$(BIN)/ednag retrain --config configs/retrain/digits.yaml --report runs/demo/report.json --run_dir runs/demo/retrained
+	$(BIN)/ednag demo --run_dir runs/demo
 
 test: setup ## run all tests, and the examples in the docstrings
 	$(BIN)/python -m pytest -n 2 -q

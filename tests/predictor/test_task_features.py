@@ -103,7 +103,7 @@ def meta_data(folder: Path, **options: object) -> MetaData:
 
 
 def test_missing_features_are_made_from_the_sources_that_were_collected(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no features of task digits-000 .*--data\.sources configs/collect/"):
+    with pytest.raises(FileNotFoundError, match=r"no features of task digits-000 .*--data\.sources collect/"):
         meta_data(folder).setup()
     with pytest.raises(
         MissingImagesError, match=r"dots-000 needs images of dots: .*dots\.npz.*--data\.skip_missing true"

@@ -82,9 +82,10 @@ class NetworkBar(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the epochs that were trained before an interruption; they say nothing of the pace."""
-        self.total.initial += trainer.current_epoch
-        self.total.n += trainer.current_epoch
-        self.total.set_description(self.title)
+        if not self.total.disable:
+            self.total.initial += trainer.current_epoch
+            self.total.n += trainer.current_epoch
+            self.total.set_description(self.title)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar of the epoch."""

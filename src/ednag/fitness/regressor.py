@@ -15,7 +15,7 @@ from ednag.spaces import SearchSpace
 
 
 class RegressorFitness(Fitness):
-    """Score architectures by a regressor that ``ednag fit --config configs/fit/ofa_accuracy.yaml`` trained.
+    """Score architectures by a regressor that ``ednag fit --config fit/ofa_accuracy`` trained.
 
     Args:
         checkpoint: the regressor, ``RUN/regressor.ckpt``.

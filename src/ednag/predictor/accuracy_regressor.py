@@ -243,7 +243,7 @@ def load_regressor(path: str | Path) -> AccuracyRegressor:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no checkpoint at {path}; `ednag fit --config configs/fit/ofa_accuracy.yaml` writes RUN/{CHECKPOINT}.ckpt"
+            f"no checkpoint at {path}; `ednag fit --config fit/ofa_accuracy` writes RUN/{CHECKPOINT}.ckpt"
         )
     content = load_state(path)
     try:

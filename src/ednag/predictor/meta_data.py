@@ -141,7 +141,7 @@ class MetaData(pl.LightningDataModule):
         target: accuracy to learn: of the validation or the test images of the task, or their mean.
         least_rows: tasks with fewer rows (training failed, or is still to come) are left out.
         sources: where the images are, for the features of tasks that have no file: the configuration that the tasks were
-            collected with (``configs/collect/nasbench201.yaml``, or ``RUN/config.yaml`` of ``ednag collect``), or data
+            collected with (``collect/nasbench201``, or ``RUN/config.yaml`` of ``ednag collect``), or data
             modules by the names of the sources. ``None`` to refuse such tasks.
         skip_missing: leave out the tasks that have no features and whose images are not here, with a warning that counts
             them by source; of ``test_sources`` and ``val_sources``, those that have tasks then count.
@@ -286,7 +286,7 @@ class MetaData(pl.LightningDataModule):
         if self.sources is None:
             raise FileNotFoundError(
                 f"no features of task {task.id} in {self.files[2]}; say where the images of {task.source} are, so that "
-                "they are made: --data.sources configs/collect/nasbench201.yaml, or RUN/config.yaml of `ednag collect`"
+                "they are made: --data.sources collect/nasbench201, or RUN/config.yaml of `ednag collect`"
             )
         named = self.sources if isinstance(self.sources, dict) else read_sources(self.sources)
         return TaskFeatures(named, self.extractor)

@@ -99,5 +99,5 @@ def find_predictor(name: Path | str) -> Path:
     shipped = ", ".join(sorted(path.parent.name for path in PREDICTORS.glob(f"*/{CONFIG}"))) or "none"
     raise FileNotFoundError(
         f"no predictor {str(name)!r}; shipped: {shipped}. Train one with `ednag fit --config "
-        "configs/fit/meta_predictor.yaml` (for another space, on what `ednag collect` gathers), and give its run directory"
+        "fit/meta_predictor` (for another space, on what `ednag collect` gathers), and give its run directory"
     )
