@@ -80,6 +80,8 @@ def test_generate_writes_a_whole_run(proxy_run: Path) -> None:
     assert manifest["seeds"] == [0]
     assert manifest["versions"]["torch"]
     assert manifest["seconds"]["generation"] > 0
+    assert manifest["sampler"]["class"] == "RegularisedEvolution"
+    assert (manifest["sampler"]["population"], manifest["sampler"]["preset"]) == (5, None)
     rows = list(csv.DictReader((proxy_run / "history.csv").open()))
     assert float(rows[-1]["evaluations"]) == 12
     assert float(rows[-1]["best"]) == pytest.approx(first["fitness"])
@@ -167,7 +169,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     ednag(*PROXY, "--dry_run")
     out = capsys.readouterr().out
     assert "12 distinct architectures" in out
-    assert "ms an evaluation" in out
+    assert "ms per evaluation" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -276,7 +278,10 @@ def test_every_preset_runs(path: Path, tmp_path: Path, capsys: pytest.CaptureFix
     ]
     options = ["--preset", path.stem, "--evaluations", "60", "--run_dir", str(tmp_path / "run"), *QUIET]
     ednag("generate", *table, *options)
-    assert "report:" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "report:" in out
+    assert f"(the preset {path.stem})" in out
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["sampler"]["preset"] == path.stem
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("logger/*.yaml")) + sorted(CONFIGS.glob("trainer/c*.yaml")),

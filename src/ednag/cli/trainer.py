@@ -186,7 +186,7 @@ class EDNAGCLI(LightningCLI):
         say(f"report: {report}")
         if self.trainer.summary is not None:
             _say_retrained(self.trainer.summary)
-        elif arguments["datamodule"] is not None:
+        elif arguments.get("datamodule") is not None:
             say(f"next: ednag retrain --report {report} with the same --data, and a recipe of `ednag configs`")
 
     def retrain(self, **arguments: Any) -> None:
