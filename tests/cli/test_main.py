@@ -89,6 +89,7 @@ def test_generate_writes_a_whole_run(proxy_run: Path) -> None:
     assert list((proxy_run / "logs").rglob("metrics.csv"))
 
 
+@pytest.mark.slow
 def test_images_alone_are_scored_by_the_shipped_predictor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="needs ednag[meta]")
     monkeypatch.setenv("EDNAG_CACHE", str(tmp_path / "cache"))
@@ -102,18 +103,21 @@ def test_images_alone_are_scored_by_the_shipped_predictor(tmp_path: Path, monkey
     assert [one["fitness"] for one in report["candidates"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_saved_config_runs_the_same_again(proxy_run: Path, tmp_path: Path) -> None:
     ednag("generate", "--config", str(proxy_run / "config.yaml"), "--run_dir", str(tmp_path / "again"))
     for name in ("report.json", "config.yaml", "history.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (proxy_run / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumes_to_the_same_report(proxy_run: Path) -> None:
     before = (proxy_run / "report.json").read_bytes()
     ednag("generate", "--resume", str(proxy_run))
     assert (proxy_run / "report.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_retrain_and_export_the_best(proxy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "retrained"
     config = str(CONFIGS / "retrain" / "digits.yaml")
@@ -132,6 +136,7 @@ def test_retrain_and_export_the_best(proxy_run: Path, tmp_path: Path, capsys: py
     assert load(run / "001")(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_epochs_of_a_retraining_are_the_recipe_s(
     proxy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +146,7 @@ def test_epochs_of_a_retraining_are_the_recipe_s(
     assert "use --recipe.epochs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_retraining_that_fails_says_why(proxy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, report = str(CONFIGS / "retrain" / "digits.yaml"), str(proxy_run / "report.json")
     options = [
@@ -162,6 +168,7 @@ def test_a_retraining_that_fails_says_why(proxy_run: Path, tmp_path: Path, capsy
     assert "its training failed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +180,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -222,11 +230,13 @@ def test_what_the_parser_refuses_names_the_argument(
     assert "usage:" not in error
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_never_reused(proxy_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ednag(*PROXY, "--run_dir", str(proxy_run), ok=False)
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_directory_whose_run_never_began_can_be_used(tmp_path: Path) -> None:
     run = ["--run_dir", str(tmp_path / "run")]
     ednag(*PROXY, "--data", "null", *run, ok=False)
@@ -264,6 +274,7 @@ def test_every_shipped_config_parses(verb: str, path: Path, capsys: pytest.Captu
     assert set(yaml.safe_load(path.read_text())) <= set(printed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("presets/*.yaml")), ids=lambda path: path.stem)
 def test_every_preset_runs(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = [
@@ -284,6 +295,7 @@ def test_every_preset_runs(path: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["sampler"]["preset"] == path.stem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("logger/*.yaml")) + sorted(CONFIGS.glob("trainer/c*.yaml")),
                          ids=lambda path: path.stem)  # fmt: skip
 def test_every_fragment_goes_with_generate(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def ednag(*args: str, status: int = 0) -> None:
         sys.argv = before
 
 
+@pytest.mark.slow
 def test_a_second_run_and_a_second_resume_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     ednag(*GENERATE, "--evaluations", "4", "--run_dir", str(run))
@@ -53,6 +54,7 @@ def test_a_second_run_and_a_second_resume_are_refused(tmp_path: Path, capsys: py
     assert (run / "report.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_home_and_other_working_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -82,6 +84,7 @@ def test_home_and_other_working_directories(tmp_path: Path, monkeypatch: pytest.
         assert (whole / name).read_bytes() == (tmp_path / "home/moved" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_kill_within_the_first_write_leaves_a_new_directory(tmp_path: Path) -> None:
     run = tmp_path / "run"
     code = """

@@ -32,6 +32,7 @@ def holder(folder: Path, *args: str) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker", [(), ("worker",)])
 def test_another_process_is_named_until_it_is_killed(worker: tuple, tmp_path: Path) -> None:
     process = holder(tmp_path, *worker)
@@ -59,6 +60,7 @@ def test_a_file_system_without_locks_is_told(
     assert "can't be locked (Operation not supported); make sure that no other process uses it" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_behind_is_removed(tmp_path: Path) -> None:
     code = """
 import os, signal, sys

@@ -87,6 +87,7 @@ def shared_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, output
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_report_as_one(alone: Path, shared_out: tuple[Path, str]) -> None:
     folder, output = shared_out
     for name in FILES:
@@ -97,6 +98,7 @@ def test_two_processes_give_the_same_report_as_one(alone: Path, shared_out: tupl
     assert '"given"' in (folder / "report.json").read_text()
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_is_refused(
     shared_out: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ def generate(predictor: Path, images: Path, run: Path, *args: str) -> int:
         sys.argv = before
 
 
+@pytest.mark.slow
 def test_grey_and_16_bit_images_score_as_the_same_ones_in_colour(predictor: Path, tmp_path: Path) -> None:
     found = []
     for kind in ("rgb", "grey", "deep"):
@@ -89,6 +90,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-60])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -113,6 +115,7 @@ def test_bad_input_is_named_and_leaves_the_run_directory_free(
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"config.yaml", "logs"}  # it can be used again
 
 
+@pytest.mark.slow
 def test_one_class_another_space_and_a_file_are_refused(
     predictor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,6 +115,7 @@ def test_failures_are_in_the_report(tmp_path: Path) -> None:
     assert counts["feasible_evaluations"] == 60 - counts["failed_evaluations"]
 
 
+@pytest.mark.slow
 def test_violators_cost_no_evaluation_and_are_counted_apart(tmp_path: Path) -> None:
     fitness = Constant()
     made = generation(fitness, limits=Limits(max_params=400_000), evaluations=25, seeds=(0, 1), top_k=1000)

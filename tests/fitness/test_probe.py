@@ -107,6 +107,7 @@ def images(folder: Path, **options: object) -> ImageFolder:
     return ImageFolder(folder, image_size=64, **{**NORMALISED, **options})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_scores_are_accuracies_and_do_not_depend_on_what_was_scored_before(folder: Path) -> None:
     genes = torch.cat([SPACE.seeds()[:2], SPACE.random(Noise([0]), 3)[0]])
     fitness, other = ProbeFitness(), ProbeFitness()
@@ -127,6 +128,7 @@ def test_scores_are_accuracies_and_do_not_depend_on_what_was_scored_before(folde
         shifted.load_state_dict(fitness.state_dict())
 
 
+@pytest.mark.slow
 def test_a_generation_under_a_limit_begins_with_the_seeds(folder: Path, tmp_path: Path) -> None:
     """The parent exceeds the limit: it costs no evaluation, and what is reported keeps to the limit."""
     fitness = ProbeFitness(images=60, repeats=1)

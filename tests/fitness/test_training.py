@@ -43,6 +43,7 @@ def test_training_learns_and_tells_architectures_apart() -> None:
         scored.reveal(genes)
 
 
+@pytest.mark.slow
 def test_an_architecture_trains_the_same_alone_and_after_others_and_isomorphs_are_one() -> None:
     first, second = fitness(), fitness()
     alone = first.train(torch.tensor(SKIPS))

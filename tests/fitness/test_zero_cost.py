@@ -101,6 +101,7 @@ def test_one_proxy_scores_by_its_own_value(name: str) -> None:
     assert found.details(CELLS)[name][0] == scores(found)[0]
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_what_surrounds_them() -> None:
     """Order, company, mode, random state, isomorphic twins: the same number to the last bit."""
     names = ("snip", "zen")

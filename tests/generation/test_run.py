@@ -59,6 +59,7 @@ def test_the_report_holds_the_best_distinct_architectures_of_all_runs(tmp_path: 
     assert report.counts["distinct_evaluations"] == 120
 
 
+@pytest.mark.slow
 def test_violators_are_never_reported_and_never_scored(tmp_path: Path) -> None:
     made = generation(limits=Limits(max_params=200_000), evaluations=60)
     report = made.report(made.run(tmp_path))
@@ -78,6 +79,7 @@ def test_test_metrics_are_sealed_while_generating(tmp_path: Path) -> None:
         generation(fitness=Peeking()).run(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "few", "many"),
     [
@@ -183,6 +185,7 @@ def test_search_on_the_table_selects_by_validation_and_then_shows_test(tmp_path:
     assert best.fitness > 91.0
 
 
+@pytest.mark.slow
 def test_a_front_that_was_interrupted_goes_on_to_the_same_report(tmp_path: Path) -> None:
     class InterruptionError(Exception):
         pass

@@ -37,6 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_is_reported_is_what_the_checkpoint_reaches_on_the_held_out_fifth(run: Path) -> None:
     card = json.loads((run / "regressor.json").read_text())
     assert (card["training"], card["held_out"], card["space"]) == (1730, 432, {"name": "mobilenetv3", "width": 1.0})
@@ -56,6 +57,7 @@ def test_what_is_reported_is_what_the_checkpoint_reaches_on_the_held_out_fifth(r
     assert float(values[-1]) == pytest.approx(card["val/spearman"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_split_is_a_partition_and_training_is_reproducible(run: Path, tmp_path: Path) -> None:
     data = MeasuredNetworks()
     data.setup("fit")
@@ -66,6 +68,7 @@ def test_the_split_is_a_partition_and_training_is_reproducible(run: Path, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_shipped_configuration_generates_below_the_latency(run: Path, tmp_path: Path) -> None:
     config = str(CONFIGS / "generate" / "mobilenetv3-accuracy.yaml")
     limit = yaml.safe_load(Path(config).read_text())["max_latency_ms"]
@@ -88,6 +91,7 @@ def test_the_shipped_configuration_generates_below_the_latency(run: Path, tmp_pa
     assert float(model(SPACE.features(best))) == pytest.approx(report.candidates[0].fitness, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_inert_genes_do_not_matter(run: Path) -> None:
     fitness = RegressorFitness(run / "regressor.ckpt")
     fitness.setup(SPACE)
@@ -95,6 +99,7 @@ def test_inert_genes_do_not_matter(run: Path) -> None:
     torch.testing.assert_close(fitness.score(SPACE.canonical(genes)), fitness.score(genes))
 
 
+@pytest.mark.slow
 def test_checkpoints_that_do_not_serve_are_refused(run: Path, tmp_path: Path) -> None:
     fitness = RegressorFitness(run / "regressor.ckpt")
     with pytest.raises(ValueError, match=r"fitted on mobilenetv3\(width=1\.0\), the search space is darts"):
@@ -114,6 +119,7 @@ def test_checkpoints_that_do_not_serve_are_refused(run: Path, tmp_path: Path) ->
         RegressorFitness(tmp_path / "none.ckpt")
 
 
+@pytest.mark.slow
 def test_mistakes_in_a_fit_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ["fit", "--config", CONFIG, *QUICK]
     for args, words in (

@@ -54,6 +54,7 @@ def fitted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Meta
     return (*fit(folder, run, 15), run)
 
 
+@pytest.mark.slow
 def test_images_of_the_task_make_the_difference(
     fitted: tuple[MetaPredictor, dict[str, float], Path], folder: Path, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_seed_gives_the_same_predictor_again(folder: Path, tmp_path: Path) -> 
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_saved_predictor_scores_as_before(fitted: tuple[MetaPredictor, dict[str, float], Path], folder: Path) -> None:
     model, _, run = fitted
     loaded = load_predictor(run)
@@ -199,6 +201,7 @@ def test_bootstrap_weights_are_exponential_and_fixed() -> None:
     assert torch.equal(bootstrap_weights(torch.arange(4), 1), torch.ones(4, 1))
 
 
+@pytest.mark.slow
 def test_the_shipped_configuration_trains(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     options = {

@@ -51,6 +51,7 @@ def test_a_head_in_closed_form_is_better_than_chance_and_training_never_makes_it
     assert json.loads((tmp_path / "001/metrics.json").read_text())["start"] == result.start
 
 
+@pytest.mark.slow
 def test_only_what_may_learn_changes(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
     summary = retrain(report(), SPACE, images(patterns), recipe(epochs=2), tmp_path, silent())
     assert summary.results[0].status == "finished"
@@ -84,6 +85,7 @@ def test_batch_normalisation_may_learn_outside_the_frozen_stages(
         assert moved == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_head_epochs_train_the_head_alone(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
     retrain(report(), SPACE, images(patterns), recipe(epochs=1, head_epochs=1), tmp_path, silent())
     state = load_state(tmp_path / "001/last.ckpt")["state_dict"]
@@ -93,6 +95,7 @@ def test_head_epochs_train_the_head_alone(patterns: Path, tmp_path: Path, silent
         assert torch.equal(state[f"network.{name}"], value) != name.startswith("classifier.")
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_an_uninterrupted_one(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
     class Kill(pl.Callback):
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -112,6 +115,7 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(patterns: Path, tmp_path
     assert resumed.results[0].start == whole.results[0].start
 
 
+@pytest.mark.slow
 def test_a_parent_can_teach(patterns: Path, tmp_path: Path, silent: MakeTrainer) -> None:
     results = []
     for share in (0.0, 0.9):

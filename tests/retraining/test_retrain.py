@@ -25,6 +25,7 @@ Silent = Callable[..., Callable[..., pl.Trainer]]
 SMALL = {"channels": 4, "cells": 1}
 
 
+@pytest.mark.slow
 def test_digits_end_to_end(tmp_path: Path, report: Report, silent: Silent) -> None:
     recipe = Recipe(epochs=3, lr=0.1, label_smoothing=0.05, weights="best")
     before = torch.get_rng_state()
@@ -156,6 +157,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_three_points_changes_nothing(tmp_path: Path, report: Report, silent: Silent) -> None:
     """Killed within an epoch, while a checkpoint is being saved, and after the last epoch; then resumed."""
     report.save(tmp_path / "report.json")

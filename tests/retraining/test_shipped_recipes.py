@@ -34,6 +34,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_shipped_recipe_trains(name: str, photographs: Path, tmp_path: Path) -> None:
     space: SearchSpace

@@ -90,6 +90,7 @@ def test_a_space_smaller_than_the_budget_is_evaluated_whole_and_ends() -> None:
     assert isomorphic.archive.count.tolist() == [len(Uneven().identity(genes).unique())] * 2
 
 
+@pytest.mark.slow
 def test_failures_and_violated_constraints_rank_last_in_their_order() -> None:
     """Violators are led to the feasible region: of two that violate, the less negative guides."""
 
@@ -115,6 +116,7 @@ class Gappy:
         return closeness(genes, valid).where(known, -torch.inf)
 
 
+@pytest.mark.slow
 def test_what_a_partial_fitness_does_not_know_misleads_nobody() -> None:
     told, untold = (
         ArchiveDiffusion().sample(SPACE, Gappy(partial), range(30), 100).archive for partial in (True, False)
@@ -228,6 +230,7 @@ def test_a_state_on_disk_continues_past_the_window(tmp_path) -> None:
     assert torch.equal(end.archive.keys, whole.archive.keys)
 
 
+@pytest.mark.slow
 def test_a_good_prior_saves_evaluations_and_a_misleading_one_fades() -> None:
     """Evaluations until the target, by what a prior says: nothing, the truth with errors, or the contrary."""
     seeds = list(range(12))

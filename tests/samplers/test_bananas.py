@@ -23,6 +23,7 @@ class TestSmallWindowOneHot(SamplerChecks):
         return Bananas(window=12, batch=4, encoding="one-hot", **SMALL)
 
 
+@pytest.mark.slow
 def test_it_finds_more_than_random_search() -> None:
     seeds = list(range(6))
     found = Bananas().sample(SPACE, closeness, seeds, 80).archive.fitness.amax(1).mean()
@@ -36,6 +37,7 @@ def test_it_works_inside_inference_mode_and_in_a_space_with_invalid_strings() ->
     assert NASBench101().valid(state.archive.genes[0, :30]).all()
 
 
+@pytest.mark.slow
 def test_an_ensemble_learns_and_doubts() -> None:
     """On what it has seen the ensemble ranks well; where nothing was seen its members disagree more."""
     sampler = Bananas(epochs=200)

@@ -70,6 +70,7 @@ class TestPymooGA(AdapterChecks):
         return PymooGA(population=6)
 
 
+@pytest.mark.slow
 class TestNevergrad(AdapterChecks):
     budget = 12
 
@@ -102,6 +103,7 @@ def test_a_missing_package_says_what_to_install() -> None:
         require("no_such_package")
 
 
+@pytest.mark.slow
 def test_the_libraries_are_imported_only_when_used() -> None:
     code = "import sys, ednag.samplers; print([m for m in ('optuna', 'nevergrad', 'pymoo') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
