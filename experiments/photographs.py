@@ -25,6 +25,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
+import onnxruntime
 import torch
 from scipy.stats import spearmanr
 
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--latency", action="store_true", help="also time what was picked, with ONNX Runtime")
     parser.add_argument("--ranks", type=int, default=0, help="fine-tune this many random members in place of the bars")
     return parser.parse_args()
 
@@ -206,6 +208,36 @@ def table(rows: list[Row]) -> None:
         print(f"{name} | {unit} | {statistics.mean(values):.1f} ± {spread:.1f} | {len(values)} seeds")
 
 
+def latencies(options: argparse.Namespace, rows: list[Row], repeats: int = 150) -> None:
+    """Print CPU time of one image on one thread of ONNX Runtime, relative to the parent's: medians of interleaved turns."""
+    space = PretrainedLite(resolutions=(options.size - 32, options.size) if options.size > 64 else (options.size,))
+    texts = {str(row["architecture"]) for row in rows if str(row["unit"]).startswith("pick")}
+    parent = space.describe(space.largest)
+    sessions = {text: onnx_session(space, text, options.size) for text in (parent, *sorted(texts))}
+    image = np.random.default_rng(0).normal(size=(1, 3, options.size, options.size)).astype(np.float32)
+    times: dict[str, list[float]] = defaultdict(list)
+    for turn in range(repeats + 10):
+        for text, session in sessions.items():
+            begun = time.process_time()
+            session.run(None, {session.get_inputs()[0].name: image})
+            if turn >= 10:
+                times[text].append(time.process_time() - begun)
+    for text, values in times.items():
+        ratio = statistics.median(values) / statistics.median(times[parent])
+        print(f"{text} | {1000 * statistics.median(values):.2f} ms | {ratio:.2f} of the parent's")
+
+
+def onnx_session(space: PretrainedLite, text: str, size: int) -> onnxruntime.InferenceSession:
+    """Export an untrained network, and open it on one thread."""
+    network = space.build(space.parse(text), 10, pretrained=False).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        torch.onnx.export(network, (torch.zeros(1, 3, size, size),), file, dynamo=True, verbose=False)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
+
+
 def ranks(rows: list[Row]) -> None:
     """Print rank correlations of probes and costs with fine-tuned test accuracy, a folder and seed at a time."""
     groups: dict[tuple[object, object], list[Row]] = defaultdict(list)
@@ -235,3 +267,5 @@ if __name__ == "__main__":
     chosen = arguments()
     measured = measure(chosen)
     ranks(measured) if chosen.ranks else table(measured)
+    if chosen.latency:
+        latencies(chosen, measured)
