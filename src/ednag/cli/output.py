@@ -110,7 +110,7 @@ def _drawn(table: Table, width: int) -> str:
 
 
 def report_table(report: Report) -> str:
-    """Show the architectures of a report with fitness, scores and costs."""
+    """Show the architectures of a report with fitness, scores and costs, and what the scores mean."""
     costs = list(dict.fromkeys(name for c in report.candidates for name in c.costs))
     shown = {*costs, report.fitness}
     scores = list(dict.fromkeys(name for c in report.candidates for name in c.scores if name not in shown))
@@ -119,7 +119,7 @@ def report_table(report: Report) -> str:
         [c.architecture, *(c.costs.get(n) for n in costs), c.fitness, *(c.scores.get(n) for n in scores)]
         for c in report.candidates
     ]
-    return "\n".join([text_table(header, rows), *front_lines(report)])
+    return "\n".join([text_table(header, rows), *front_lines(report), *report.notes])
 
 
 def front_lines(report: Report) -> list[str]:

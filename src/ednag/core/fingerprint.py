@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-PROGRESS = {"space", "device", "lookups", "evaluations", "failures", "generating", "unknown"}
+PROGRESS = {"space", "device", "lookups", "evaluations", "failures", "generating", "unknown", "partial"}
 """Attributes of a fitness or a sampler that change with use, and are no settings."""
 
 

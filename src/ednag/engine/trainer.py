@@ -24,7 +24,8 @@ from ednag.data import import_data_modules
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_for
 from ednag.engine.retraining import FOLDER, Retraining, retrain_in
-from ednag.fitness import Fitness, MetaFitness
+from ednag.fitness import Fitness
+from ednag.fitness.choice import default_fitness
 from ednag.fitness.training import Budget
 from ednag.generation.collection import Collection, Plan
 from ednag.generation.comparison import Comparison
@@ -118,20 +119,15 @@ class Trainer(pl.Trainer):
             retraining: how.
 
         Raises:
-            ValueError: if there is neither a fitness nor images, or none to retrain with.
+            ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with.
         """
-        if fitness is None and datamodule is None:
-            raise ValueError(
-                "generate needs a score to maximise: --fitness CLASS, or images (--data CLASS), which the shipped meta "
-                "predictor then looks at; see configs/generate"
-            )
         if retrain and datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
         if runs < 1 or seed < 0:
             raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
         generation = Generation(
             space,
-            fitness or MetaFitness(),
+            fitness or default_fitness(space, datamodule),
             sampler or load_preset("default"),
             range(seed, seed + runs),
             evaluations,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -21,6 +21,20 @@ FAILURES = 20
 
 class SealedError(RuntimeError):
     """Raised when test metrics are requested during generation; it never counts as a failed architecture."""
+
+
+class Measured(NamedTuple):
+    """What a fitness measures, for prior knowledge to leave out.
+
+    Attributes:
+        dataset: name of the data set or task.
+        space: name of the space in whose order of codes the values are.
+        values: float64 ``(P,)`` by the name of the metric.
+    """
+
+    dataset: str
+    space: str
+    values: dict[str, Tensor]
 
 
 class Fitness(ABC):
@@ -156,6 +170,17 @@ class Fitness(ABC):
                 f"{self.name} failed for all of the first {self.failures} architectures; the last one was "
                 f"{architecture}: {reason}"
             ) from error
+
+    def measured(self) -> Measured | None:
+        """Return the table that this fitness looks up, with its test metrics: only what is to be left out may see it."""
+        return None
+
+    def unlearn(self, target: Fitness) -> None:  # noqa: B027 (most know nothing of any target)
+        """Leave out what was learned from the data set that another fitness measures; called before :meth:`setup`."""
+
+    def explain(self) -> list[str]:
+        """Say what the scores mean and how far they can be trusted, in lines for the report; nothing by default."""
+        return []
 
     def details(self, genes: Tensor) -> dict[str, Tensor]:
         """Return the components of the scores of evaluated architectures; none by default.

@@ -13,7 +13,7 @@ from torch import Tensor
 from ednag.benchmarks.dense import load_table
 from ednag.benchmarks.nasbench101 import load_nasbench101
 from ednag.benchmarks.spelling import dataset_name
-from ednag.fitness.base import Fitness
+from ednag.fitness.base import Fitness, Measured
 from ednag.spaces.base import SearchSpace
 from ednag.spaces.nasbench101 import NASBench101
 
@@ -130,8 +130,16 @@ class BenchmarkFitness(Fitness):
         """
         super().reveal(genes)
         code = self.space.code(self.space.check(genes)).cpu()
-        names = [name for name in sorted(self.table.metrics) if name.startswith(f"{self.dataset}/")]
-        return {name: self.table.metrics[name][code] for name in names if name.count("/") == 2}
+        return {name: self.table.metrics[name][code] for name in self._accuracies()}
+
+    def measured(self) -> Measured:
+        """Return every accuracy on the data set; see :meth:`Fitness.measured`."""
+        values = {name: self.table.metrics[name] for name in self._accuracies()}
+        return Measured(self.dataset, self.table.space, values)
+
+    def _accuracies(self) -> list[str]:
+        """Names of what the table measured on the data set, costs apart."""
+        return [n for n in sorted(self.table.metrics) if n.startswith(f"{self.dataset}/") and n.count("/") == 2]
 
     @property
     def optimum(self) -> float:

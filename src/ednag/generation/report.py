@@ -71,6 +71,7 @@ class Report:
     candidates: list[Candidate]
     counts: dict[str, float] = field(default_factory=dict)
     front: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
     version: int = REPORT_VERSION
 
     def save(self, path: Path) -> None:

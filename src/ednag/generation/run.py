@@ -128,11 +128,16 @@ class Generation:
         """Prepare fitness and costs on a device; see :meth:`Fitness.setup`."""
         self.device = torch.device(device)
         self.constrained.setup(self.space, data, device)
-        prior = getattr(self.sampler, "prior", None)
-        if isinstance(prior, Fitness):
+        for prior in self.priors:
+            prior.unlearn(self.fitness)
             prior.setup(self.space, data, device)
         if self.front is not None:
             self.front.setup()
+
+    @property
+    def priors(self) -> list[Fitness]:
+        """What the sampler believes before any evaluation, as far as it is a fitness."""
+        return [prior for prior in [getattr(self.sampler, "prior", None)] if isinstance(prior, Fitness)]
 
     def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
         """Sample to the end, from the last state saved in ``folder`` if there is one.
@@ -198,6 +203,7 @@ class Generation:
             fitness=self.fitness.name,
             candidates=candidates,
             counts=self._counts(state.archive),
+            notes=[*self.fitness.explain(), *(f"prior {line}" for p in self.priors for line in p.explain())],
             front=None if self.front is None else self.front.summary(state.archive),
         )
 

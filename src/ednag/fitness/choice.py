@@ -1,0 +1,46 @@
+"""Which fitness is used if the user names none."""
+
+from __future__ import annotations
+
+import logging
+
+import lightning.pytorch as pl
+
+from ednag.fitness.base import Fitness
+from ednag.fitness.knowledge import KnowledgeFitness
+from ednag.fitness.zero_cost import ZeroCostFitness
+from ednag.predictor.knowledge import known_spaces
+from ednag.spaces import SearchSpace
+
+log = logging.getLogger(__name__)
+
+
+def default_fitness(space: SearchSpace, data: pl.LightningDataModule | None) -> Fitness:
+    """Choose the best score of a space that needs no training.
+
+    Args:
+        space: where architectures come from.
+        data: images of the task, if there are any.
+
+    Returns:
+        what benchmark tables of other data sets say, if any of that space ship: adding the predictor that looks at the
+        images made it no better (``docs/results.md``). Otherwise zero-cost proxies on the images, which is logged.
+
+    Raises:
+        ValueError: if there is neither a table nor images.
+    """
+    if space.name in known_spaces():
+        return KnowledgeFitness()
+    if data is None:
+        raise ValueError(
+            f"generate needs a score to maximise: no benchmark table teaches about {space.name}, so name a fitness "
+            "(--fitness CLASS) or give images (--data CLASS), on which untrained networks are then compared"
+        )
+    fitness = ZeroCostFitness()
+    log.warning(
+        "no benchmark table teaches about %s: architectures are compared untrained, by %s on your images, which tells "
+        "little about accuracy; --fitness TrainingFitness measures it",
+        space.name,
+        " and ".join(fitness.proxies),
+    )
+    return fitness

@@ -1,0 +1,131 @@
+"""Knowledge of other data sets as a fitness."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ednag.core.fingerprint import fingerprint
+from ednag.core.inputs import input_files
+from ednag.core.noise import Noise
+from ednag.data import CIFAR10, Digits, ImageFolder
+from ednag.fitness import BenchmarkFitness, KnowledgeFitness, ZeroCostFitness
+from ednag.fitness.choice import default_fitness
+from ednag.spaces import DARTS, NASBench201, TransNAS101Macro, TransNAS101Micro
+
+SPACE = NASBench201()
+
+
+def names(fitness: KnowledgeFitness) -> list[str]:
+    """Data sets that taught, from what is printed."""
+    line = next(line for line in fitness.explain() if line.startswith("sources: ")).split(";")[0]
+    return [name.split("/")[1] for name in line.removeprefix("sources: ").split(", ")]
+
+
+def test_scores_are_the_mean_of_the_sources_and_each_speaks_for_itself() -> None:
+    fitness = KnowledgeFitness(["cifar10", "nasbench201/cifar100"])
+    fitness.setup(SPACE)
+    genes = SPACE.random(Noise([0, 1]), 50)
+    valid = torch.ones(2, 50, dtype=torch.bool)
+    valid[0, 0] = False
+    scores = fitness(genes, valid)
+    parts = torch.stack([part(genes, valid) for part in fitness.parts()])
+    assert parts.shape == (2, 2, 50)
+    assert torch.allclose(scores, parts.mean(0))
+    assert scores[0, 0] == -torch.inf
+    spread = fitness.details(genes[1])["disagreement"]
+    assert torch.allclose(spread, parts[:, 1].std(0, correction=0))
+    assert names(fitness) == ["cifar10", "cifar100"]
+
+
+def test_the_target_of_a_generation_is_left_out_by_name_and_by_content() -> None:
+    target = BenchmarkFitness("nasbench201", "cifar100")
+    fitness = KnowledgeFitness()
+    fitness.unlearn(target)
+    fitness.setup(SPACE)
+    assert names(fitness) == ["cifar10", "imagenet16-120"]
+    assert any("left out as the target's own: nasbench201/cifar100" in line for line in fitness.explain())
+
+    target.table = replace(target.table, metrics=exchanged(target.table.metrics))  # as if someone had mislabelled it
+    fitness = KnowledgeFitness()
+    fitness.unlearn(target)
+    fitness.setup(SPACE)
+    assert names(fitness) == ["imagenet16-120"]  # neither the one of that name nor the one of that content
+
+
+def exchanged(metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Metrics of a table whose data sets CIFAR-10 and CIFAR-100 are called by each other's name."""
+    other = {"cifar10": "cifar100", "cifar100": "cifar10"}
+    return {"/".join([other.get(n.split("/")[0], n.split("/")[0]), *n.split("/")[1:]]): v for n, v in metrics.items()}
+
+
+def test_images_say_by_their_name_whose_knowledge_to_leave_out(tmp_path: Path) -> None:
+    for data, missing in (
+        (CIFAR10(tmp_path), {"cifar10"}),
+        (ImageFolder(tmp_path / "ImageNet16-120"), {"imagenet16-120"}),
+        (Digits(), set()),
+    ):
+        fitness = KnowledgeFitness()
+        fitness.setup(SPACE, data)
+        assert set(names(fitness)) == {"cifar10", "cifar100", "imagenet16-120"} - missing
+
+
+def test_a_related_space_teaches_if_only_the_target_is_left() -> None:
+    fitness = KnowledgeFitness(exclude=["cifar10", "CIFAR-100", "ImageNet16-120"])
+    fitness.setup(SPACE)
+    assert len(names(fitness)) == 7
+    assert fitness.partial  # cells with pooling are unknown, not bad
+    genes = torch.tensor([[3, 3, 3, 3, 3, 3], [4, 3, 3, 3, 3, 3]])
+    scores = fitness(genes, torch.ones(2, dtype=torch.bool))
+    assert scores[0] > 0
+    assert scores[1] == -torch.inf
+    fitness = KnowledgeFitness(["cifar10", "jigsaw"])
+    fitness.setup(TransNAS101Micro())
+    assert names(fitness) == ["cifar10", "jigsaw"]
+    assert not fitness.partial
+
+
+@pytest.mark.parametrize(
+    ("fitness", "space", "message"),
+    [
+        (KnowledgeFitness(["cifar100"]), SPACE, "nasbench201/cifar100 would teach about its own data set"),
+        (KnowledgeFitness(["svhn"]), SPACE, "no source 'svhn' can serve nasbench201; allowed: nasbench201/cifar10, "),
+        (KnowledgeFitness(["transnas101_macro/jigsaw"]), SPACE, "no source 'transnas101_macro/jigsaw' can serve"),
+        (KnowledgeFitness(["cifar10"]), TransNAS101Macro(), "no source 'cifar10' can serve transnas101_macro"),
+        (KnowledgeFitness(), DARTS(), "no benchmark table teaches about darts"),
+    ],
+)
+def test_a_wrong_source_gets_one_sentence(fitness: KnowledgeFitness, space: NASBench201, message: str) -> None:
+    fitness.unlearn(BenchmarkFitness("nasbench201", "cifar100"))
+    with pytest.raises(ValueError, match=message):
+        fitness.setup(space)
+
+
+def test_a_state_is_resumed_with_the_same_sources_only() -> None:
+    fitness = KnowledgeFitness()
+    before = fingerprint(fitness)
+    fitness.setup(SPACE)
+    fitness(torch.tensor([[3, 3, 3, 3, 3, 3]]), torch.ones(1, dtype=torch.bool))
+    assert fingerprint(fitness) == before  # setting up changes no setting
+    same, other = KnowledgeFitness(), KnowledgeFitness(exclude=["cifar10"])
+    for one in (same, other):
+        one.setup(SPACE)
+    same.load_state_dict(fitness.state_dict())
+    assert same.evaluations == 1
+    with pytest.raises(ValueError, match="the saved scores are of the sources nasbench201/cifar10"):
+        other.load_state_dict(fitness.state_dict())
+    assert [Path(path).name for path in input_files(fitness)] == ["nasbench201.npz"]
+
+
+def test_without_a_fitness_a_space_with_tables_is_scored_by_them_and_others_by_proxies(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert isinstance(default_fitness(SPACE, Digits()), KnowledgeFitness)
+    assert isinstance(default_fitness(TransNAS101Macro(), None), KnowledgeFitness)
+    assert not caplog.messages
+    assert isinstance(default_fitness(DARTS(), Digits()), ZeroCostFitness)
+    assert len(caplog.messages) == 1
+    assert "no benchmark table teaches about darts" in caplog.text
+    with pytest.raises(ValueError, match="generate needs a score to maximise"):
+        default_fitness(DARTS(), None)
