@@ -27,6 +27,7 @@ READMES = {
     "data/benchmarks/README.md": "reference/benchmarks.md",
     "data/meta/README.md": "reference/meta_data.md",
     "predictors/nasbench201/README.md": "reference/meta_predictor.md",
+    "predictors/knowledge/README.md": "reference/knowledge.md",
 }
 """Pages that are files of the repository, by the file."""
 

@@ -19,7 +19,7 @@ SPACE = NASBench201()
 
 def names(fitness: KnowledgeFitness) -> list[str]:
     """Data sets that taught, from what is printed."""
-    line = next(line for line in fitness.explain() if line.startswith("sources: ")).split(";")[0]
+    line = next(line for line in fitness.notes() if line.startswith("sources: ")).split(";")[0]
     return [name.split("/")[1] for name in line.removeprefix("sources: ").split(", ")]
 
 
@@ -45,7 +45,7 @@ def test_the_target_of_a_generation_is_left_out_by_name_and_by_content() -> None
     fitness.unlearn(target)
     fitness.setup(SPACE)
     assert names(fitness) == ["cifar10", "imagenet16-120"]
-    assert any("left out as the target's own: nasbench201/cifar100" in line for line in fitness.explain())
+    assert any("left out as the target's own: nasbench201/cifar100" in line for line in fitness.notes())
 
     target.table = replace(target.table, metrics=exchanged(target.table.metrics))  # as if someone had mislabelled it
     fitness = KnowledgeFitness()

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from ednag.cli.output import report_table
 from ednag.costs.model import CostModel, Limits
 from ednag.engine.callbacks import GenerationCallback
 from ednag.engine.trainer import Trainer
-from ednag.fitness import BenchmarkFitness, Fitness
+from ednag.fitness import BenchmarkFitness, Fitness, KnowledgeFitness
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
@@ -228,3 +229,16 @@ def test_a_front_that_was_interrupted_goes_on_to_the_same_report(tmp_path: Path)
     assert costs == sorted(costs, reverse=True)  # fittest first: along a front, cheaper is less fit
     assert len(set(costs)) == len(costs) > 2
     assert all(row["hypervolume"] > 0 for row in whole.front["hypervolumes"])
+
+
+def test_a_report_says_what_knowledge_is_worth_and_whose_was_left_out(tmp_path: Path) -> None:
+    made = generation(fitness=KnowledgeFitness(exclude=["cifar10"]), evaluations=60, top_k=2)
+    made.report(made.run(tmp_path)).save(tmp_path / "report.json")
+    report = Report.load(tmp_path / "report.json")
+    assert report.fitness == "expected score"
+    assert len(report.notes) == 4
+    assert report.notes[0].startswith("score: standard deviations above a random architecture")
+    assert "nasbench201/cifar100, nasbench201/imagenet16-120; left out" in report.notes[1]
+    assert all(set(candidate.scores) == {"disagreement"} for candidate in report.candidates)
+    for note in report.notes:
+        assert note in report_table(report)

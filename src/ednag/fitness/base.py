@@ -178,7 +178,7 @@ class Fitness(ABC):
     def unlearn(self, target: Fitness) -> None:  # noqa: B027 (most know nothing of any target)
         """Leave out what was learned from the data set that another fitness measures; called before :meth:`setup`."""
 
-    def explain(self) -> list[str]:
+    def notes(self) -> list[str]:
         """Say what the scores mean and how far they can be trusted, in lines for the report; nothing by default."""
         return []
 

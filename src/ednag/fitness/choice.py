@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 
 from ednag.fitness.base import Fitness
 from ednag.fitness.knowledge import KnowledgeFitness
+from ednag.fitness.probe import ProbeFitness
 from ednag.fitness.zero_cost import ZeroCostFitness
 from ednag.predictor.knowledge import known_spaces
 from ednag.spaces import SearchSpace
@@ -24,13 +25,16 @@ def default_fitness(space: SearchSpace, data: pl.LightningDataModule | None) -> 
 
     Returns:
         what benchmark tables of other data sets say, if any of that space ship: adding the predictor that looks at the
-        images made it no better (``docs/results.md``). Otherwise zero-cost proxies on the images, which is logged.
+        images made it no better (``docs/results.md``). For sub-networks of a pretrained network, a probe of its features;
+        otherwise zero-cost proxies on the images, which is logged.
 
     Raises:
         ValueError: if there is neither a table nor images.
     """
     if space.name in known_spaces():
         return KnowledgeFitness()
+    if space.name == "pretrained_lite" and data is not None:
+        return ProbeFitness()
     if data is None:
         raise ValueError(
             f"generate needs a score to maximise: no benchmark table teaches about {space.name}, so name a fitness "

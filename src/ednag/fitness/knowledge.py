@@ -126,7 +126,7 @@ class KnowledgeFitness(Fitness):
         """Return the standard deviation over the sources, ``(n,)``."""
         return {"disagreement": self._spread[self.space.code(genes).cpu()]}
 
-    def explain(self) -> list[str]:
+    def notes(self) -> list[str]:
         """Say what the score means, how far it can be trusted, and who taught it."""
         held_out = [source.held_out for source in self._taught if source.space == self.space.name]
         lines = [

@@ -203,7 +203,7 @@ class Generation:
             fitness=self.fitness.name,
             candidates=candidates,
             counts=self._counts(state.archive),
-            notes=[*self.fitness.explain(), *(f"prior {line}" for p in self.priors for line in p.explain())],
+            notes=[*self.fitness.notes(), *(f"prior {line}" for p in self.priors for line in p.notes())],
             front=None if self.front is None else self.front.summary(state.archive),
         )
 

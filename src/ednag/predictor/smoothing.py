@@ -21,7 +21,8 @@ def normal_scores(values: Tensor) -> Tensor:
         float64 ``(n,)``: mean 0, variance nearly 1.
     """
     rank = average_rank(values, torch.ones_like(values, dtype=torch.bool))
-    return torch.special.ndtri(1 - (rank + 0.5) / len(values))
+    quantile: Tensor = torch.special.ndtri(1 - (rank + 0.5) / len(values))
+    return quantile
 
 
 def class_means(values: Tensor, place: Tensor) -> Tensor:
