@@ -358,3 +358,12 @@ def test_a_table_that_shadows_the_shipped_one_is_named_in_the_message(made_up, t
     monkeypatch.setenv("EDNAG_DATA", str(tmp_path))
     with pytest.raises(ValueError, match=re.escape(f"the table {tmp_path / 'nasbench201.npz'} holds no accuracy on")):
         BenchmarkFitness("nasbench201", "ImageNet16-120")
+
+
+def test_a_data_set_by_the_benchmark_s_name_for_its_validation_networks():
+    named, ours = BenchmarkFitness("nasbench201", "cifar10-valid"), BenchmarkFitness("nasbench201", "cifar10")
+    assert (named.metric, named.dataset, named.name) == (ours.metric, ours.dataset, ours.name)
+    with pytest.raises(ValueError, match="no test accuracy on 'cifar10-valid'"):  # another measurement than cifar10's
+        BenchmarkFitness("nasbench201", "cifar10-valid", oracle="test")
+    with pytest.raises(ValueError, match=r"no valid accuracy on 'cifra10' \(did you mean cifar10"):
+        BenchmarkFitness("nasbench201", "cifra10")

@@ -20,6 +20,7 @@ from ednag.benchmarks.arrays import Arrays, open_table
 from ednag.benchmarks.layouts import recognise
 from ednag.benchmarks.spelling import MEASURES, TASKS, dataset_name, rename_columns
 from ednag.core.inputs import InputFile
+from ednag.core.names import did_you_mean
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import gene_strings
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
@@ -64,7 +65,9 @@ class BenchmarkTable:
             ValueError: if the table has no such metric, listing what it has.
         """
         if name not in self.metrics:
-            raise ValueError(f"the table has no {name!r}; it has {', '.join(sorted(self.metrics))}")
+            raise ValueError(
+                f"the table has no {name!r}{did_you_mean(name, self.metrics)}; it has {', '.join(sorted(self.metrics))}"
+            )
         return self.metrics[name]
 
     def results(self, dataset: str, split: str, epochs: int | None = None) -> str:
@@ -79,6 +82,8 @@ class BenchmarkTable:
             ValueError: if the table lacks the data set, the split or the number of epochs, listing what it has.
         """
         dataset = dataset_name(dataset)
+        if (dataset, split) == ("cifar10-valid", "valid"):
+            dataset = "cifar10"  # what NATS-Bench calls the networks whose validation accuracy that is, see NATS
         lengths = [name.rsplit("/", 1)[1] for name in self.metrics if name.startswith(f"{dataset}/{split}/")]
         if epochs is None and lengths:
             return f"{dataset}/{split}/{max(lengths, key=lambda n: (n == 'best', int(n) if n.isdecimal() else 0))}"
@@ -92,7 +97,8 @@ class BenchmarkTable:
             problem = f"{place} holds no accuracy on {dataset}, only {' and '.join(known[dataset])}"
         else:
             after = f" after {epochs} epochs" if epochs is not None else ""
-            problem = f"{place} has no {split} accuracy on {dataset!r}{after}"
+            near = "" if dataset in known else did_you_mean(dataset, known)
+            problem = f"{place} has no {split} accuracy on {dataset!r}{near}{after}"
         accuracies = {key: [rest for rest in rests if "/" in rest] for key, rests in known.items()}
         listed = "; ".join(f"{key}: {', '.join(rests)}" for key, rests in accuracies.items() if rests)
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from ednag.benchmarks.arrays import Arrays, open_table
 from ednag.benchmarks.layouts import recognise
 from ednag.core.inputs import InputFile
+from ednag.core.names import did_you_mean
 from ednag.spaces import MobileNetV3, SearchSpace
 from ednag.spaces.mobilenetv3_network import RESOLUTIONS
 from ednag.spaces.nasbench201 import OPERATIONS, NASBench201
@@ -30,7 +31,9 @@ class _Devices:
             ValueError: if the table doesn't know the device.
         """
         if device not in self.devices:
-            raise ValueError(f"the latency table has no device {device!r}; it has {', '.join(self.devices)}")
+            raise ValueError(
+                f"the latency table has no device {device!r}{did_you_mean(device, self.devices)}; it has {', '.join(self.devices)}"
+            )
         return self.devices.index(device)
 
     def setup(self, space: SearchSpace, resolution: int) -> None:

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from ednag.core.names import unknown as unknown_name
 from ednag.costs.counting import count_costs
 
 GRADIENT_PROXIES = ("snip", "grad_norm", "zico")
@@ -56,7 +57,7 @@ def measure(
     names = list(names)
     unknown = [name for name in names if name not in PROXIES]
     if unknown:
-        raise ValueError(f"unknown proxy {unknown[0]!r}; allowed: {', '.join(PROXIES)}")
+        raise ValueError(unknown_name("proxy", unknown[0], PROXIES))
     channels, height, width = images.shape[1:]
     shape = (channels, height, width)
     scores: dict[str, float] = {}

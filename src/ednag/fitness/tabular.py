@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ednag.benchmarks.dense import load_table
 from ednag.benchmarks.nasbench101 import load_nasbench101
-from ednag.benchmarks.spelling import dataset_name
 from ednag.fitness.base import Fitness, Measured
 from ednag.spaces.base import SearchSpace
 from ednag.spaces.nasbench101 import NASBench101
@@ -58,8 +57,8 @@ class BenchmarkFitness(Fitness):
         if oracle not in ("valid", "test", "train"):
             raise ValueError(f"oracle must be 'valid', 'test' or 'train', got {oracle!r}")
         self.table = load_table(table)
-        self.dataset = dataset_name(dataset)
         self.metric = self.table.results(dataset, oracle, epochs)
+        self.dataset = self.metric.split("/")[0]
         self.name = self._title(oracle)
         self._seen: Tensor | None = None
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ednag.benchmarks.locate import presence
+from ednag.core.names import unknown
 from ednag.core.storage import load_state
 
 
@@ -165,5 +166,5 @@ def find_extractor(name: str) -> type[FeatureExtractor]:
         ValueError: if there is none of that name.
     """
     if name not in EXTRACTORS:
-        raise ValueError(f"unknown feature extractor {name!r}; allowed: {', '.join(EXTRACTORS)}")
+        raise ValueError(unknown("feature extractor", name, EXTRACTORS))
     return EXTRACTORS[name]

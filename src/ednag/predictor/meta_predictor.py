@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 
+from ednag.core.names import unknown
 from ednag.predictor.encoders import ENCODERS, SetEncoder
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.losses import bootstrap_weights, ranking_loss, squared_loss, standardise
@@ -89,7 +90,7 @@ class MetaPredictor(pl.LightningModule):
         if not 0 <= dropout < 1 or not 0 < images_kept <= 1 or ranking < 0:
             raise ValueError("need 0 <= dropout < 1, 0 < images_kept <= 1 and ranking >= 0")
         if encoder not in ENCODERS:
-            raise ValueError(f"unknown encoder {encoder!r}; allowed: {', '.join(ENCODERS)}")
+            raise ValueError(unknown("encoder", encoder, ENCODERS))
         self.space = find_space(space)
         dim = find_extractor(extractor).dim
         with torch.random.fork_rng(devices=[]):

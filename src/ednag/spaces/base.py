@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ednag.core.names import unknown
 from ednag.core.noise import Noise
 
 
@@ -274,5 +275,5 @@ def find_space(name: str) -> SearchSpace:
             own = kind.__module__.startswith("ednag.")  # a user's space can't take the name of one of these
             found[kind.name] = kind if own else found.get(kind.name, kind)
     if name not in found:
-        raise ValueError(f"unknown search space {name!r}; allowed: {', '.join(sorted(found))}")
+        raise ValueError(unknown("search space", name, sorted(found)))
     return found[name]()
