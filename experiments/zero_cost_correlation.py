@@ -144,9 +144,9 @@ def report(options: argparse.Namespace, table: dict[str, np.ndarray], cells: lis
         if len(rows) < 2:
             continue
         scores = np.array([done[name, cell][0] for cell in rows])
-        known = PUBLISHED.get(name, (float("nan"),) * 3)
+        known = [f" ({value:.3f})" for value in PUBLISHED.get(name, ())] or [""] * 3
         found = [spearman(scores, accuracy[rows]) for accuracy in accuracies]
-        pairs = "  ".join(f"{rho:.3f} ({other:.3f})" for rho, other in zip(found, known, strict=True))
+        pairs = "  ".join(f"{rho:.3f}{other}" for rho, other in zip(found, known, strict=True))
         seconds = np.mean([done[name, cell][1] for cell in rows])
         print(
             f"{name:10} {len(rows):5} cells  {pairs}  {int(np.isneginf(scores).sum())} -inf  {seconds:.2f} CPU s a cell"
