@@ -116,7 +116,7 @@ class Trainer(pl.Trainer):
                 gene string. If omitted, isomorphism; genes under limits or with an objective.
             dry_run: return the plan and what it would cost, and run nothing.
             retrain: go on to retrain what was found, in the same run directory (:attr:`summary` has the results).
-            retraining: how.
+            retraining: settings of that retraining, see ``retrain``.
 
         Raises:
             ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with.
