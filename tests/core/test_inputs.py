@@ -7,7 +7,8 @@ import torch
 from ednag.core.inputs import InputFile, input_files, sha256
 from ednag.core.manifest import manifest
 from ednag.costs.model import CostModel, Limits
-from ednag.fitness import BenchmarkFitness, ConstrainedFitness, NASBench101Fitness
+from ednag.fitness import BenchmarkFitness, NASBench101Fitness
+from ednag.fitness.constrained import ConstrainedFitness
 from tests.conftest import TABLES
 
 
