@@ -48,6 +48,12 @@ def test_a_preset_wins_over_configurations_and_what_is_typed_over_both(
         assert (ran["runs"], ran["evaluations"]) == (2, 70), order  # typed; of the configuration
 
 
+def test_another_class_starts_from_its_own_defaults(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for before in (["--config", str(config)], ["--preset", "default"], ["--preset", "paper"]):
+        ran = effective([*before, "--sampler", "PymooGA", "--sampler.offspring", "3"], capsys)["sampler"]["init_args"]
+        assert ran == {"population": 10, "offspring": 3}, before
+
+
 def test_later_configurations_win_over_earlier_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, runs in (("a", 3), ("b", 4)):
         (tmp_path / f"{name}.yaml").write_text(f"runs: {runs}\n")

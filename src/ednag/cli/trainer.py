@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ednag.cli.choices import kinds, offered, option_help
+from ednag.cli.classes import own_defaults
 from ednag.cli.help import trainer_help, verb_help
 from ednag.cli.line import arrange
 from ednag.cli.messages import explain
@@ -119,7 +120,8 @@ class EDNAGCLI(LightningCLI):
             say(answer)
             sys.exit(0)
         try:
-            self.config: Namespace = parser.parse_args(args)
+            with own_defaults():
+                self.config: Namespace = parser.parse_args(args)
         except argparse.ArgumentError as error:
             choices = {name: offered(kind, self.verb) for name, kind in kinds(self.verb).items()}
             raise ValueError(explain(str(error), own, choices)) from error
