@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import jsonargparse._typehints as typehints
+from jsonargparse import Namespace
 
 
 @contextmanager
@@ -24,4 +25,4 @@ def own_defaults() -> Iterator[None]:
 def _discard_all(_: Any, before: Any, value: Any) -> None:
     """Drop the options of the class before if the class has changed."""
     if before and "init_args" in before and before["class_path"] != value["class_path"]:
-        before["init_args"] = typehints.Namespace()
+        before["init_args"] = Namespace()  # type: ignore[no-untyped-call]
