@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from ednag import load
+from ednag.classify.saved import find
 from ednag.cli.classify import run as classify
+from ednag.cli.line import arrange
 from ednag.export.model_card import interval
 from ednag.export.run import PROGRAM, export
 from ednag.retraining.predictions import Predictions
@@ -184,3 +186,13 @@ def test_a_classifier_predicts_whatever_form_images_have(trained: Path, photos: 
     assert classifier.predict([]).shape == (0, 3)
     with pytest.raises(ValueError, match="batch_size must be >= 1"):
         classifier.predict(files, batch_size=0)
+
+
+def test_a_retraining_has_a_page_of_its_own_files(trained: Path) -> None:
+    page = (trained / "report.html").read_text()
+    assert "Worst mistakes" in page
+    assert page.count("data:image/png") == min(24, len(Predictions.load(find(trained) / "predictions.npz").worst(24)))
+
+
+def test_pictures_in_the_report_can_be_switched_off() -> None:
+    assert arrange(["--report.images", "false"], "retrain") == ["--report_images", "false"]

@@ -97,12 +97,6 @@ def test_files_tell_the_same(compared: tuple[Comparison, Path, list[dict]]) -> N
     lines = list(csv.DictReader((folder / "curves.csv").open()))
     assert len(lines) == 2 * 60
     assert float(lines[59]["success"]) == rows[0]["success@60"]
-    page = (folder / "comparison.html").read_text()
-    assert "local search" in page
-    assert "<svg" in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    ).replace("https://matplotlib.org", "")
     assert (folder / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -11,7 +11,7 @@ from ednag.core.shipped import find_config
 OPTIONS = ("--config", "--preset", "--resume")
 """Options whose place on the line doesn't matter."""
 
-FLAGS = ("dry_run", "baselines", "retrain")
+FLAGS = ("dry_run", "baselines", "retrain", "open")
 """Options that need no value; ``true`` or ``false`` may follow."""
 
 
@@ -33,7 +33,7 @@ def arrange(words: Sequence[str], verb: str) -> list[str]:
     rest: list[str] = []
     words = list(words)
     while words:
-        word = words.pop(0)
+        word = words.pop(0).replace("--report.images", "--report_images")  # `report` itself is a path
         name, value = _split(word)
         if word.removeprefix("--") in FLAGS:
             rest.append(f"{word}={words.pop(0) if words and words[0] in ('true', 'false') else 'true'}")

@@ -151,7 +151,9 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def portable(text: str) -> str:
     """Strip a dumped config of the keys that belong to one run only."""
-    return "".join(line for line in text.splitlines(True) if not line.startswith(("run_dir:", "resume:", "dry_run:")))
+    return "".join(
+        line for line in text.splitlines(True) if not line.startswith(("run_dir:", "resume:", "dry_run:", "open:"))
+    )
 
 
 def place_logger(logger: Any, folder: Path) -> None:

@@ -23,6 +23,7 @@ from ednag.cli.line import arrange
 from ednag.cli.messages import explain
 from ednag.cli.output import comparison_table, first_process, report_table, say, summary_table
 from ednag.cli.quiet import silence_framework
+from ednag.cli.report import show_page
 from ednag.cli.run_directory import (
     RUN_DIR,
     abandon_directory,
@@ -36,8 +37,10 @@ from ednag.cli.run_directory import (
     save_config,
     shared_run_dir,
 )
+from ednag.engine.fit_report import FitReport
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Report
+from ednag.pages.write import REPORT
 from ednag.retraining.results import Summary
 from ednag.samplers.presets import load_preset, preset_of, preset_path
 
@@ -106,6 +109,9 @@ class EDNAGCLI(LightningCLI):
             told = "The sampler by name: default, paper or released-code."
             parser.add_argument("--preset", action=PresetAction, default=argparse.SUPPRESS, help=told)
         parser.add_argument("--run_dir", type=Path | None, default=None, help="New directory of this run.")
+        parser.add_argument(
+            "--open", type=bool, default=False, help="Show the report in a browser when the run has ended."
+        )
         parser.add_argument("--resume", type=Path | None, default=None, help="Directory of a killed run to continue.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -185,50 +191,63 @@ class EDNAGCLI(LightningCLI):
             return
         say(report_table(found))
         report = Path(self.trainer.default_root_dir) / "report.json"
-        say(f"report: {report}")
+        self._say_page(report.parent)
         if self.trainer.summary is not None:
-            _say_retrained(self.trainer.summary)
+            self._say_retrained(self.trainer.summary)
         elif arguments.get("datamodule") is not None:
             say(f"next: ednag retrain --report {report} with the same --data, and a recipe of `ednag configs`")
 
     def retrain(self, **arguments: Any) -> None:
         """Retrain, and print what was reached."""
         self._log_config()
-        _say_retrained(self.trainer.retrain(**arguments))
+        self._say_retrained(self.trainer.retrain(**arguments))
 
     def compare(self, **arguments: Any) -> None:
         """Compare, and print the table."""
         rows = self.trainer.compare(**arguments)
         say(comparison_table(rows))
-        say(f"report: {Path(self.trainer.default_root_dir) / 'comparison.html'}")
+        self._say_page(Path(self.trainer.default_root_dir))
 
     def collect(self, **arguments: Any) -> None:
         """Collect, and say what there is."""
         counts = self.trainer.collect(**arguments)
         say("{rows} trainings on {tasks} tasks, {failed} failed, {training_seconds:.0f} s of training".format(**counts))
         say(f"rows: {Path(self.trainer.default_root_dir) / 'rows.npz'}")
+        self._say_page(Path(self.trainer.default_root_dir))
+
+    def fit(self, **arguments: Any) -> None:
+        """Fit, and write the page."""
+        self.trainer.callbacks.append(FitReport())
+        self.trainer.fit(**arguments)
+        if (Path(self.trainer.default_root_dir) / REPORT).exists():
+            self._say_page(Path(self.trainer.default_root_dir))
+
+    def _say_retrained(self, summary: Summary) -> None:
+        """Print what networks reach, and what became of those that failed.
+
+        Raises:
+            RuntimeError: if all failed.
+        """
+        say(summary_table(summary))
+        if summary.verdict:
+            say(summary.verdict)
+        failed = [result for result in summary.results if result.status == "failed"]
+        for result in failed:
+            say(f"{result.architecture} failed: {result.reason}")
+        self._say_page(summary.run_dir)
+        if len(failed) == len(summary.results):
+            raise RuntimeError("no network was trained to the end")
+
+    def _say_page(self, folder: Path) -> None:
+        """Say where the report is, and with ``--open`` show it."""
+        say(f"report: {folder / REPORT}")
+        if self.config[self.subcommand].get("open") and first_process():
+            show_page(folder)
 
     def _log_config(self) -> None:
         self._dump_config()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.config_dump)
-
-
-def _say_retrained(summary: Summary) -> None:
-    """Print what networks reach, and what became of those that failed.
-
-    Raises:
-        RuntimeError: if all failed.
-    """
-    say(summary_table(summary))
-    if summary.verdict:
-        say(summary.verdict)
-    failed = [result for result in summary.results if result.status == "failed"]
-    for result in failed:
-        say(f"{result.architecture} failed: {result.reason}")
-    say(f"report: {summary.run_dir / 'summary.json'}")
-    if len(failed) == len(summary.results):
-        raise RuntimeError("no network was trained to the end")
 
 
 def run(prog: str, words: list[str]) -> int:

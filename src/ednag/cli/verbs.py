@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "retrain": Verb("Train the best architectures of a report and test them.", "ednag.cli.trainer:run"),
     "classify": Verb("Classify photographs with a trained network.", "ednag.cli.classify:run"),
     "export": Verb("Write a trained network as ONNX, torch.export or safetensors.", "ednag.cli.export:run"),
+    "report": Verb("Make the report.html of a run again.", "ednag.cli.report:run"),
     "compare": Verb("Compare samplers with the same seeds and the same budget.", "ednag.cli.trainer:run"),
     "collect": Verb("Collect meta data: brief trainings on many small tasks.", "ednag.cli.trainer:run"),
     "fit": Verb("Train a predictor, or any LightningModule.", "ednag.cli.trainer:run"),

@@ -21,9 +21,11 @@ from ednag.core.fingerprint import settings
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_csv, write_json
 from ednag.engine.progress import RetrainingBar
+from ednag.engine.reporting import finish
 from ednag.fitness import MetaFitness
 from ednag.generation.comparison import Comparison
 from ednag.generation.figures import generation_figure
+from ednag.generation.metrics import progress_rows
 from ednag.generation.report import Report
 from ednag.generation.run import Generation, Row
 from ednag.predictor.meta_predictor import MetaPredictor
@@ -113,15 +115,9 @@ class GenerationCallback(pl.Callback):
             draw_architecture(space, best, folder, "best")
         if generation.front is not None:
             generation.front.write(folder, archive, report)
+        write_csv(folder / "progress.csv", progress_rows(archive))
         report.save(folder / "report.json")
-        for logger in loggers:
-            if isinstance(logger, pl.loggers.WandbLogger):
-                logger.log_image("generation", [str(folder / "generation.png")])
-                if generation.front is not None:
-                    logger.log_image("front", [str(folder / "front.png")])
-                columns = ["architecture", "fitness", *report.candidates[0].costs]
-                rows = [[c.architecture, c.fitness, *c.costs.values()] for c in report.candidates]
-                logger.log_table("candidates", columns=columns, data=rows)
+        finish(folder, loggers)
 
 
 class RetrainingCallback(pl.Callback):
@@ -216,6 +212,7 @@ class ComparisonCallback(pl.Callback):
             made = manifest(list(comparison.seeds), device, counts, seconds, [comparison])
             made["samplers"] = {name: settings(sampler) for name, sampler in comparison.samplers.items()}
             write_json(folder / "manifest.json", made)
+            finish(folder, trainer.loggers)
 
 
 def heed_sigterm(trainer: pl.Trainer) -> None:

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_json
 from ednag.engine.progress import RetrainingBar
+from ednag.engine.reporting import finish, reopened
 from ednag.generation.report import Report
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
@@ -35,6 +36,7 @@ class Retraining:
         network: options of the space's network.
         seed: of initial weights and of everything random in training.
         baselines: whether to train what the networks are to be held against as well.
+        report_images: whether the report shows small pictures of the worst mistakes.
     """
 
     recipe: Recipe | None = None
@@ -42,6 +44,7 @@ class Retraining:
     network: dict[str, Any] | None = None
     seed: int = 0
     baselines: bool = False
+    report_images: bool = True
 
 
 def retrain_in(
@@ -83,10 +86,12 @@ def retrain_in(
             seed=plan.seed,
             supernets=supernets,
             baselines=plan.baselines,
+            report_images=plan.report_images,
         )
     finished = [result for result in summary.results if result.status == "finished"]
     counts = {"architectures": len(summary.results), "finished": len(finished)}
     seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
     made = manifest([plan.seed], trainer.strategy.root_device, counts, seconds)
     write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
+    finish(folder, [reopened(logger) for logger in trainer.loggers])
     return summary

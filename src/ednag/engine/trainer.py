@@ -23,6 +23,7 @@ from ednag.costs.objective import Objective
 from ednag.data import import_data_modules
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_for
+from ednag.engine.reporting import finish
 from ednag.engine.retraining import FOLDER, Retraining, retrain_in
 from ednag.fitness import Fitness
 from ednag.fitness.choice import default_fitness
@@ -245,6 +246,7 @@ class Trainer(pl.Trainer):
         write_json(
             Path(self.default_root_dir) / "manifest.json", manifest([seed], torch.device("cpu"), counts, seconds)
         )
+        finish(Path(self.default_root_dir), self.loggers)
         return {**counts, "training_seconds": seconds["training"]}
 
     def _with_seeds(self, callback: pl.Callback, seeds: Sequence[int]) -> None:
@@ -277,6 +279,7 @@ class Trainer(pl.Trainer):
         network: dict[str, Any] | None = None,
         seed: int = 0,
         baselines: bool = False,
+        report_images: bool = True,
     ) -> Summary:
         """Build the best architectures of a report and train them for real.
 
@@ -290,11 +293,12 @@ class Trainer(pl.Trainer):
             seed: of initial weights and of everything random in training.
             baselines: also train what the networks are to be held against: their parent, where they inherit weights, a
                 thin ResNet of equal cost from scratch, and random members of the space.
+            report_images: show small pictures of the worst mistakes in the report.
 
         Raises:
             ValueError: if there are no images, or ``max_epochs`` was set instead of the recipe's epochs.
         """
-        plan = Retraining(recipe, top_k, network, seed, baselines)
+        plan = Retraining(recipe, top_k, network, seed, baselines, report_images)
         return retrain_in(Path(self.default_root_dir), self, Report.load(report), datamodule, plan)
 
     @property

@@ -23,10 +23,14 @@ def open_run_data(folder: Path) -> pl.LightningDataModule:
     from ednag.data import import_data_modules
 
     import_data_modules()
-    config = folder.parent / "config.yaml"
-    if not config.exists():
+    places = [
+        folder.parent / "config.yaml",
+        folder.parent.parent / "config.yaml",
+    ]  # of `generate --retrain`, the second
+    config = next((path for path in places if path.exists()), None)
+    if config is None:
         raise FileNotFoundError(
-            f"no {config}, which says what images the network was trained on: quantise within the run of `ednag retrain`"
+            f"no {places[0]}, which says what images the network was trained on: quantise within the run of `ednag retrain`"
         )
     content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     if not content.get("data"):

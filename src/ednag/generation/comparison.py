@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ednag.core.archive import Archive, feasible
 from ednag.core.distributed import world
-from ednag.core.storage import atomic_write, write_csv, write_json
+from ednag.core.storage import write_csv, write_json
 from ednag.fitness import Fitness
 from ednag.generation.figures import Curve, comparison_figure
 from ednag.generation.metrics import best_so_far
@@ -207,7 +206,7 @@ class Comparison:
         }
 
     def save(self, folder: Path, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-        """Write the comparison as JSON, CSV, PNG, SVG and HTML, each atomically; return the rows."""
+        """Write the comparison as JSON, CSV, PNG and SVG, each atomically; return the rows."""
         rows = self.rows(outcomes)
         lines = {outcome.name: curve_rows(outcome) for outcome in outcomes}
         write_json(folder / "comparison.json", {"fitness": self.fitness.name, "rows": rows})
@@ -215,8 +214,6 @@ class Comparison:
         write_csv(folder / "curves.csv", [line for some in lines.values() for line in some])
         curves = [draw(name, some) for name, some in lines.items()]
         comparison_figure(curves, self.fitness.name, [folder / "comparison.png", folder / "comparison.svg"])
-        page = comparison_page(self.fitness.name, rows, (folder / "comparison.svg").read_text(encoding="utf-8"))
-        atomic_write(folder / "comparison.html", lambda stream: stream.write(page.encode()))
         return rows
 
 
@@ -264,30 +261,3 @@ def draw(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve:
     columns = {key: [line[key] for line in lines] for key in ("median", "quartile_1", "quartile_3", "success")}
     success = columns.pop("success")
     return Curve(name, success=None if success[0] is None else success, **columns)
-
-
-def comparison_page(fitness: str, rows: Sequence[Mapping[str, Any]], svg: str) -> str:
-    """Lay the comparison out as one HTML page without references to anything outside."""
-    names = list(rows[0])
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{_shown(row[name])}</td>' for name in names)}</tr>" for row in rows)
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
-        "table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto}"
-        "th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
-        "th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}"
-    )
-    drawing = svg[svg.index("<svg") :]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Comparison</title><style>{style}</style>'
-        f"</head><body><h1>Comparison of samplers</h1><p>Fitness: {html.escape(fitness)}. Success and regret by the "
-        f"number of distinct architectures evaluated; p-values of Wilcoxon's signed-rank test against the first row, "
-        f"Holm-corrected.</p>{drawing}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></body></html>\n"
-    )
-
-
-def _shown(value: Any) -> str:
-    """Format one cell of the page."""
-    if value is None:
-        return "&ndash;"
-    return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))

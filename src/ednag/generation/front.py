@@ -16,6 +16,9 @@ from ednag.generation.figures import front_figure
 from ednag.generation.metrics import front_places, hypervolume
 from ednag.generation.report import Report
 
+EVALUATED = 3000
+"""Most evaluated architectures beside the front that are written down."""
+
 
 class Front:
     """What is non-dominated among everything that was evaluated: fitness against one cost.
@@ -83,7 +86,7 @@ class Front:
         return {"objective": self.cost.name, "title": self.cost.title, "hypervolumes": rows}
 
     def write(self, folder: Path, archive: Archive, report: Report) -> None:
-        """Write ``front.csv``, cheapest first, and ``front.png`` and ``front.svg``."""
+        """Write ``front.csv``, cheapest first, ``evaluated.csv``, and ``front.png`` and ``front.svg``."""
         name = FIELDS[self.cost.name]
         found = sorted(report.candidates, key=lambda candidate: candidate.costs[name])
         write_csv(
@@ -104,6 +107,7 @@ class Front:
         scored = cost.isfinite()
         on_front = torch.zeros_like(scored)
         on_front[front_places(archive, cost).unbind(1)] = True
+        self._write_evaluated(folder, archive, cost, on_front)
         runs = cost.shape[0]
         front_figure(
             cost[scored],
@@ -112,4 +116,21 @@ class Front:
             (self.cost.title, self.fitness),
             [folder / "front.png", folder / "front.svg"],
             f", {runs} runs" if runs > 1 else "",
+        )
+
+    def _write_evaluated(self, folder: Path, archive: Archive, cost: Tensor, on_front: Tensor) -> None:
+        """Write ``evaluated.csv``: the front, and evenly spaced ones of the others if there are many."""
+        others = (cost.isfinite() & ~on_front).nonzero()
+        places = torch.cat([on_front.nonzero(), others[:: max(-(-len(others) // EVALUATED), 1)]])
+        write_csv(
+            folder / "evaluated.csv",
+            [
+                {
+                    "architecture": self.cost.model.space.describe(archive.genes[run, place]),
+                    "cost": float(cost[run, place]),
+                    "fitness": float(archive.fitness[run, place]),
+                    "front": bool(on_front[run, place]),
+                }
+                for run, place in places.tolist()
+            ],
         )

@@ -42,6 +42,22 @@ def success_rate(archive: Archive, keys: Tensor, evaluations: int) -> float:
     return float(hits.any(1).double().mean())
 
 
+def progress_rows(archive: Archive) -> list[dict[str, float]]:
+    """Best fitness after each distinct evaluation, over runs: ``evaluations``, ``quartile_1``, ``median``, ``quartile_3``.
+
+    Rows begin where every run has a score: the median of fewer could fall.
+    """
+    curves = best_so_far(archive).cpu()
+    there = feasible(curves).all(0)
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=curves.dtype)
+    quartiles = curves.where(there, 0.0).quantile(levels, 0)
+    names = ("quartile_1", "median", "quartile_3")
+    return [
+        {"evaluations": i + 1.0, **dict(zip(names, quartiles[:, i].tolist(), strict=True))}
+        for i in there.nonzero().flatten().tolist()
+    ]
+
+
 def unique_rate(keys: Tensor) -> Tensor:
     """Share of distinct architectures among the members of each run, ``(R, N)`` to ``(R,)``, in ``(0, 1]``."""
     return first_occurrence(keys).double().mean(-1)

@@ -39,6 +39,7 @@ class Evidence(pl.Callback):
 
     curves: list[dict[str, float]] = field(default_factory=list)
     predictions: Predictions | None = None
+    _validated: bool = False
     _losses: list[Tensor] = field(default_factory=list)
     _tested: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
@@ -65,12 +66,19 @@ class Evidence(pl.Callback):
         """Keep the loss, without waiting for the device."""
         self._losses.append(outputs["loss"].detach())
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has been validated; otherwise the metrics are those of an earlier one."""
+        self._validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a row; the epoch's validation has ended by now."""
         row = {"epoch": float(trainer.current_epoch + 1), "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         if self._losses:
             row["loss"] = float(torch.stack(self._losses).mean())
-        measured = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
+        measured = {
+            n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/") and self._validated
+        }
+        self._validated = False
         self.curves.append(row | {name.removeprefix("val/"): value for name, value in measured.items()})
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,0 +1,66 @@
+"""The files of a run, read for its page; what is missing is empty."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if there is no such file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+    return content
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def number(text: str | None) -> float:
+    """Read a cell of a CSV file; NaN if it is empty."""
+    return float(text) if text else float("nan")
+
+
+def column(rows: list[dict[str, str]], name: str) -> list[float]:
+    """Read a column of a CSV file."""
+    return [number(row.get(name)) for row in rows]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a run; empty if there is none."""
+    import yaml
+
+    path = folder / "config.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return dict(content or {})
+
+
+def notes(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    """Say what a run was made with, in lines."""
+    if not manifest:
+        return [f"Folder: {folder.name}"]
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
+    seconds = ", ".join(f"{name.replace('_', ' ')} {value:,.0f} s" for name, value in manifest["seconds"].items())
+    seeds = manifest["seeds"]
+    told = [f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"] if seeds else []
+    return [
+        "; ".join([f"Folder {folder.name}", f"made {manifest['created']} on {manifest['device']}", *told, seconds])
+        + ".",
+        f"Versions: {versions}.",
+    ]
