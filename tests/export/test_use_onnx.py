@@ -19,7 +19,7 @@ from ednag import load
 from ednag.classify.saved import find
 from ednag.cli.classify import run as classify
 from ednag.cli.line import arrange
-from ednag.export.model_card import interval
+from ednag.export.model_card import interval, model_card
 from ednag.export.run import PROGRAM, export
 from ednag.retraining.predictions import Predictions
 
@@ -196,3 +196,14 @@ def test_a_retraining_has_a_page_of_its_own_files(trained: Path) -> None:
 
 def test_pictures_in_the_report_can_be_switched_off() -> None:
     assert arrange(["--report.images", "false"], "retrain") == ["--report_images", "false"]
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_a_model_card_names_the_weights_that_training_began_with(tuned: bool, trained: Path, tmp_path: Path) -> None:
+    architecture = json.loads((trained / "001" / "architecture.json").read_text())
+    architecture["space"] = {"class_path": "ednag.spaces.PretrainedLite", "init_args": {}}
+    (tmp_path / "job.json").write_text(json.dumps({"recipe": {"fine_tuning": {"calibration": 256} if tuned else None}}))
+    card = model_card(tmp_path / "001", architecture, [])
+    assert ("license: apache-2.0\n" in card) == tuned
+    assert ("EfficientNet-Lite0, trained on ImageNet (Apache-2.0)" in card) == tuned
+    assert ("from random ones" in card) != tuned

@@ -32,7 +32,8 @@ def model_card(folder: Path, architecture: Mapping[str, Any], exported: Sequence
     test = metrics.get("test", {})
     tested = data.get("splits", {}).get("test", {}).get("images", 0)
     name = f"{_short(architecture)}-{folder.name}"
-    front = yaml.safe_dump(_front(name, architecture, test, data), sort_keys=False, allow_unicode=True)
+    origin = _inherited(folder, architecture)
+    front = yaml.safe_dump(_front(name, origin, test, data), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{front}---",
         f"# {name}",
@@ -44,7 +45,7 @@ def model_card(folder: Path, architecture: Mapping[str, Any], exported: Sequence
         _data(data),
         f"## Architecture\n\n`{architecture.get('architecture', '')}`\n\nSpace {_short(architecture)}, "
         f"network options `{json.dumps(architecture['network'])}`.",
-        _weights(architecture),
+        _weights(origin),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -57,14 +58,14 @@ def interval(share: float, count: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def _front(name: str, architecture: Mapping[str, Any], test: Mapping[str, float], data: Mapping[str, Any]) -> Any:
+def _front(name: str, origin: Mapping[str, str], test: Mapping[str, float], data: Mapping[str, Any]) -> Any:
     """Front matter: what the hub indexes."""
     result = {
         "task": {"type": "image-classification"},
         "dataset": {"name": data.get("origin") or data.get("class", "images"), "type": data.get("class", "images")},
         "metrics": [{"type": "accuracy", "name": "test top-1 %", "value": round(test["top1"], 4)}] if test else [],
     }
-    licence = _inherited(architecture).get("licence")
+    licence = origin.get("licence")
     return {
         **({"license": licence.lower()} if licence else {}),
         "library_name": "ednag",
@@ -170,20 +171,27 @@ def _data(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _weights(architecture: Mapping[str, Any]) -> str:
+def _weights(origin: Mapping[str, str]) -> str:
     """Where inherited weights come from, and their licence."""
-    origin = _inherited(architecture)
     if not origin:
         return "## Licence\n\nThe weights were trained from random ones; their licence is their maker's to choose."
-    return f"## Licence\n\nThe weights began as {origin['name']} ({origin['licence']}), from {origin['source']}."
+    licence = f" ({origin['licence']})" if "licence" in origin else ""
+    return f"## Licence\n\nThe weights began as those of {origin['name']}{licence}, from {origin['source']}."
 
 
-def _inherited(architecture: Mapping[str, Any]) -> dict[str, str]:
-    """Name, licence and source of the weights that networks of the space begin with; nothing if they begin at random."""
+def _inherited(folder: Path, architecture: Mapping[str, Any]) -> dict[str, str]:
+    """Name, licence and source of the weights that training began with; nothing if they were random."""
     from ednag.generation.report import Report
+    from ednag.spaces.inheritance import InheritingSpace
 
+    job = _read(folder.parent / "job.json")
+    if supernets := job.get("supernets"):
+        name = Path(supernets[0]["path"]).name
+        return {"name": f"a supernet, {name}", "source": f"a file with sha256 {supernets[0]['sha256'][:16]}..."}
+    if not job.get("recipe", {}).get("fine_tuning"):
+        return {}
     space = Report(architecture["space"], fitness="", candidates=[]).load_space()
-    return dict(getattr(space, "inherited", {}))
+    return dict(space.inherited) if isinstance(space, InheritingSpace) else {}
 
 
 def _short(architecture: Mapping[str, Any]) -> str:

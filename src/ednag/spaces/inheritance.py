@@ -94,6 +94,11 @@ class InheritingSpace(SearchSpace):
     """``{"mean": [...], "std": [...]}`` of images, of each of three channels, that the parent was trained with."""
 
     @property
+    def inherited(self) -> dict[str, str]:
+        """Say whose weights they are: ``name``, ``licence`` and ``source``, for a model card; empty if that isn't known."""
+        return {}
+
+    @property
     @abstractmethod
     def largest(self) -> Tensor:
         """Genes of the parent itself, int64 ``(L,)``."""

