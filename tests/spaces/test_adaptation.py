@@ -40,6 +40,7 @@ def lite(text: str) -> InvertedResidualNetwork:
     return LITE.build(LITE.parse(text), 4).eval()
 
 
+@pytest.mark.slow
 def test_the_parent_itself_stays_as_it_is(images: Tensor) -> None:
     network, plain = lite(WHOLE), lite(WHOLE)
     features = Adaptation(LITE, images[:40], images[40:]).adapt(network)
@@ -48,6 +49,7 @@ def test_the_parent_itself_stays_as_it_is(images: Tensor) -> None:
         torch.testing.assert_close(network.features(images), plain.features(images), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_network_that_comes_out(images: Tensor) -> None:
     network = lite(HALF)
     features = Adaptation(LITE, images[:40], images[40:]).adapt(network)
@@ -55,6 +57,7 @@ def test_features_are_those_of_the_network_that_comes_out(images: Tensor) -> Non
         torch.testing.assert_close(features, network.features(images[40:]), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [(1, "inverted_bottleneck"), (3, "depth_conv"), (4, "point_linear")])
 def test_moments_after_normalisation_are_the_parents(images: Tensor, place: tuple[int, str]) -> None:
     """Of layers in the middle of a stage, whose projection is not refitted."""
@@ -71,6 +74,7 @@ def test_moments_after_normalisation_are_the_parents(images: Tensor, place: tupl
     torch.testing.assert_close(found.std((0, 2, 3)), wanted.std((0, 2, 3))[:count], rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_last_projection_of_a_stage_is_a_least_squares_fit(images: Tensor) -> None:
     """With next to no ridge, the residual is orthogonal to what the projection reads."""
     network, parent = lite(HALF), lite(WHOLE)
@@ -87,6 +91,7 @@ def test_the_last_projection_of_a_stage_is_a_least_squares_fit(images: Tensor) -
     assert 0.999 * least <= error <= 1.001 * least
 
 
+@pytest.mark.slow
 def test_a_refit_comes_closer_to_the_parent_on_other_images(images: Tensor) -> None:
     parent = lite(WHOLE)
     wanted = after(parent.blocks[4], parent, images[40:])
@@ -98,6 +103,7 @@ def test_a_refit_comes_closer_to_the_parent_on_other_images(images: Tensor) -> N
     assert errors[1] < 0.8 * errors[0]
 
 
+@pytest.mark.slow
 def test_results_are_the_same_whatever_was_adapted_before(images: Tensor) -> None:
     texts = (HALF, HALF.replace("d=1,2,2,3,2,1", "d=1,2,2,3,1,1"), WHOLE)
     shared = Adaptation(LITE, images[:40], images[40:])
@@ -114,6 +120,7 @@ def test_few_images_are_enough_where_maps_are_large() -> None:
     assert few(torch.empty(500, 1, 256, 256, device="meta")) == 32
 
 
+@pytest.mark.slow
 def test_once_for_all_sub_networks_are_adapted_by_the_same_machinery(tmp_path: Path) -> None:
     """A supernet of random weights; the untouched one keeps its features, and a smaller one gets its moments."""
     generator, plain = torch.Generator().manual_seed(0), MobileNetV3()

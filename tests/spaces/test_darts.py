@@ -229,6 +229,7 @@ def test_features_count_operations_and_are_those_of_the_isomorphism_class() -> N
     assert torch.equal(SPACE.features(canonical), features)
 
 
+@pytest.mark.slow
 def test_features_help_to_predict_what_genes_alone_hide() -> None:
     genes = SPACE.random(Noise([11]), 90)[0]
     with torch.device("meta"):

@@ -90,6 +90,7 @@ def test_later_cells_have_the_published_costs_on_imagenet(cells: str, parameters
     assert round(everything_counted(network) / 1e6) == macs
 
 
+@pytest.mark.slow
 def test_multiply_accumulates_equal_what_others_count_in_the_released_network() -> None:
     """The paper's 574 M can't be counted in the released DARTS-V2 (quark0/darts, issue 46: 523 and 544.59 M).
 
@@ -107,6 +108,7 @@ def test_multiply_accumulates_equal_what_others_count_in_the_released_network() 
     assert counted + nodes + head < 560e6
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_have_the_published_size_and_serve_training_only() -> None:
     for stem, channels, cells, classes, size, norm in (("cifar", 36, 20, 10, 8, 2), ("imagenet", 48, 14, 1000, 7, 1)):
         plain = published(num_classes=classes, channels=channels, cells=cells, stem=stem)
