@@ -103,3 +103,18 @@ main.main(sys.argv[1:])
     assert (run / "report.json").exists()
     assert not list(run.glob(".*.part"))
     assert os.access(run / "config.yaml", os.R_OK)
+
+
+@pytest.mark.parametrize("content", ["a: [", "a: &a [*a]", "\x00", '"' + "x" * 2**21 + '"'])
+def test_damaged_configurations_are_named(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    ednag(*GENERATE, "--config", str(tmp_path / "bad.yaml"), status=2)
+    assert f"{tmp_path / 'bad.yaml'} is damaged or not a configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("runs", ["10000000", "1e18", "0"])
+def test_numbers_of_runs_are_bounded(runs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ednag(*GENERATE, "--evaluations", "3", "--runs", runs, "--run_dir", str(tmp_path / "run"), status=2)
+    assert "runs" in capsys.readouterr().err

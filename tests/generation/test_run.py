@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from ednag.cli.output import report_table
+from ednag.core.interruption import Stopped
+from ednag.core.storage import load_state
 from ednag.costs.model import CostModel, Limits
 from ednag.engine.callbacks import GenerationCallback
 from ednag.engine.trainer import Trainer
@@ -117,6 +119,27 @@ def test_an_ended_generation_extended_equals_a_longer_one(options: dict, few: in
     assert paid < Counted.scored == len(keys)  # nothing was paid twice
     with pytest.raises(ValueError, match="own config or more evaluations"):
         generation(**options, evaluations=few, seeds=(1, 2)).run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("how", [Stopped(15), KeyboardInterrupt()], ids=["SIGTERM", "Ctrl-C"])
+def test_the_finished_round_is_saved_when_a_signal_ends_the_next(how: BaseException, tmp_path: Path) -> None:
+    class Interrupted(Convolutions):
+        _armed = False
+
+        def score(self, genes: Tensor) -> Tensor:
+            if self._armed and self.evaluations >= 20:
+                raise how
+            return super().score(genes)
+
+    sampler, armed = RegularisedEvolution(population=7, tournament=3), Interrupted()
+    armed._armed = True
+    with pytest.raises(type(how)):
+        generation(sampler=sampler, fitness=armed, save_seconds=1e9).run(tmp_path / "run")
+    assert load_state(tmp_path / "run/state.pt")["history"][-1]["evaluations"] == 20
+    resumed, whole = (generation(sampler=sampler, fitness=Interrupted(), save_seconds=1e9) for _ in range(2))
+    ours, theirs = resumed.run(tmp_path / "run"), whole.run(tmp_path / "whole")
+    assert torch.equal(ours.archive.genes, theirs.archive.genes)
+    assert resumed.history == whole.history
 
 
 def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:

@@ -253,3 +253,56 @@ def test_without_validation_the_first_is_loaded(tmp_path: Path, report: Report, 
     assert summary.best is summary.results[0]
     state = load(tmp_path).state_dict()
     assert all(torch.equal(value, state[name]) for name, value in load(tmp_path / "001").state_dict().items())
+
+
+def test_other_images_or_options_are_no_resumption(tmp_path: Path, report: Report, silent: Silent) -> None:
+    import shutil
+
+    from tests.cli.test_killed import folder_of_images
+
+    images, run = folder_of_images(tmp_path / "images"), tmp_path / "run"
+    tested = images.rename(tmp_path / "all") / "class0"
+    for split, numbers in {"train": range(30), "test": range(30, 40)}.items():
+        for label in range(2):
+            (images / split / f"class{label}").mkdir(parents=True)
+            for i in numbers:
+                shutil.copy(tmp_path / "all" / f"class{label}" / f"{i:02d}.png", images / split / f"class{label}")
+    made = silent(limit_train_batches=1)
+
+    def go(root: Path = images, **options: object) -> None:
+        data = ImageFolder(root, **{"image_size": 8, "batch_size": 8, **options})
+        retrain(report, NASBench201(), data, Recipe(epochs=1), run, made, top_k=1, network=SMALL)
+
+    go()
+    go(Path(shutil.move(images, tmp_path / "moved")))  # where they are doesn't matter
+    shutil.move(tmp_path / "moved", images)
+    for options in (
+        {"test_fraction": 0.3},
+        {"val_fraction": 0.3},
+        {"min_scale": 0.5},
+        {"in_memory": False, "levels": (0, 9)},
+    ):
+        with pytest.raises(ValueError, match=r"another retraining \(different: data\)"):
+            go(**options)
+    shutil.copy(images / "test/class0/30.png", images / "train/class0/leaked.png")
+    with pytest.raises(ValueError, match=r"another retraining \(different: data\)"):
+        go()
+    (images / "train/class0/leaked.png").unlink()
+    (images / "test/class1/30.png").write_bytes((tested / "00.png").read_bytes())
+    with pytest.raises(ValueError, match=r"another retraining \(different: data\)"):
+        go()
+
+
+def test_another_optimiser_is_no_resumption(tmp_path: Path, report: Report, silent: Silent) -> None:
+    made = silent(limit_train_batches=1)
+
+    def go(**options: object) -> None:
+        retrain(report, NASBench201(), Digits(), Recipe(epochs=1, **options), tmp_path, made, top_k=1, network=SMALL)
+
+    go(optimizer=lambda p: torch.optim.AdamW(p, 1e-3), lr_scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 5))
+    for lr, step in ((2e-3, 5), (1e-3, 6)):
+        with pytest.raises(ValueError, match=r"another retraining \(different: recipe\)"):
+            go(
+                optimizer=lambda p, lr=lr: torch.optim.AdamW(p, lr),
+                lr_scheduler=lambda o, step=step: torch.optim.lr_scheduler.StepLR(o, step),
+            )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ednag.benchmarks.locate import SHIPPED, check_shipped, locate
 from ednag.core.inputs import InputFile, sha256
+from ednag.core.reading import read_npz
 
 Arrays = dict[str, NDArray[Any]]
 """Arrays of an ``.npz`` file, by name."""
@@ -23,12 +21,7 @@ def read_arrays(path: Path) -> Arrays:
     Raises:
         ValueError: if it is damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error)[:100]  # some reasons quote half the file
-        raise ValueError(f"{path} is damaged or not a benchmark table (.npz): {reason}") from None
+    return read_npz(path, "a benchmark table (.npz)", "fetch or import it again")
 
 
 def open_table(table: str | Path) -> tuple[InputFile, Arrays]:

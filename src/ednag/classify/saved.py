@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from torch import nn
 
+from ednag.core.reading import LARGEST_ARRAYS, matches, read_bytes, read_json, reading
 from ednag.generation.report import Report
 
 ARCHITECTURE = "architecture.json"
@@ -18,6 +18,9 @@ ARCHITECTURE = "architecture.json"
 
 WEIGHTS = "weights.safetensors"
 """Its trained weights."""
+
+DIGEST = "weights_sha256"
+"""Where :data:`ARCHITECTURE` has the digest of the weights, once there are any."""
 
 
 def find(path: Path) -> Path:
@@ -38,11 +41,7 @@ def find(path: Path) -> Path:
     if run is None:
         raise FileNotFoundError(f"no {ARCHITECTURE} in {path}; give the folder of a retrained architecture (RUN/001)")
     summary = run / "summary.json"
-    try:
-        results = json.loads(summary.read_text(encoding="utf-8"))["results"]
-        finished = {row["rank"]: row["val"].get("top1", -1.0) for row in results if row["status"] == "finished"}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{summary} is damaged ({error})") from None
+    finished = read_json(summary, "a summary of `ednag retrain`", f"give the folder of a network ({run / '001'})", _scores)
     if not finished:
         raise ValueError(f"no architecture of {run} has been trained with success")
     return run / f"{max(finished, key=lambda rank: finished[rank]):03d}"
@@ -55,14 +54,34 @@ def read_architecture(folder: Path) -> dict[str, Any]:
         ValueError: if it is damaged.
     """
     path = folder / ARCHITECTURE
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = [name for name in ("space", "genes", "network", "num_classes", "in_channels") if name not in content]
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error})") from None
-    if missing:
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
-    return content
+    return read_json(path, "the description of a network", "copy it again, or retrain the network", _architecture)
+
+
+_FIELDS: dict[str, Any] = {
+    "space": dict[str, Any],
+    "genes": list[int],
+    "network": dict[str, Any],
+    "num_classes": int,
+    "in_channels": int,
+    "image_size": list[int],
+}
+"""What ``architecture.json`` must hold."""
+
+
+def _architecture(content: Any) -> dict[str, Any]:
+    for name, kind in _FIELDS.items():
+        if not matches(content[name], kind):
+            raise ValueError(f"{name} can't be {content[name]!r}")
+    found: dict[str, Any] = content
+    return found
+
+
+def _scores(summary: Any) -> dict[int, float]:
+    """Validation accuracy of the finished architectures, by rank."""
+    finished = [row for row in summary["results"] if row["status"] == "finished"]
+    if not all(matches(row["rank"], int) and matches(row["val"], dict[str, float]) for row in finished):
+        raise ValueError("a rank or an accuracy is no number")
+    return {row["rank"]: row["val"].get("top1", -1.0) for row in finished}
 
 
 def build(architecture: dict[str, Any]) -> nn.Module:
@@ -93,10 +112,11 @@ def load_network(folder: Path, architecture: dict[str, Any]) -> nn.Module:
             f"no {WEIGHTS} in {folder}: its training failed (metrics.json says why) or was stopped (`ednag retrain --resume` "
             "continues it)"
         )
-    try:
-        network.load_state_dict(from_safetensors(weights.read_bytes()))
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is damaged ({error}); export or retrain the network again") from None
-    except RuntimeError as error:
-        raise ValueError(f"{weights} doesn't belong to the network of {ARCHITECTURE} ({error})") from None
+    remedy = "copy it again, or export or retrain the network again"
+    with reading(weights, f"the weights of the network of {ARCHITECTURE}", remedy):
+        content = read_bytes(weights, LARGEST_ARRAYS)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != architecture.get(DIGEST, digest):
+            raise ValueError(f"its sha256 is not {str(architecture[DIGEST])[:12]}..")
+        network.load_state_dict(from_safetensors(content))
     return network.eval()

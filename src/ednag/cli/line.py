@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ednag.cli.run_directory import resumed_config
+from ednag.cli.run_directory import CONFIG, resumed_config
+from ednag.core.reading import read_yaml
 from ednag.core.shipped import find_config
 
 OPTIONS = ("--config", "--preset", "--resume")
@@ -26,7 +27,8 @@ def arrange(words: Sequence[str], verb: str) -> list[str]:
         verb: the verb.
 
     Raises:
-        ValueError: if one of these options lacks its value, or a directory holds no run to resume.
+        ValueError: if one of these options lacks its value, a configuration is damaged, or a directory holds no run to
+            resume.
         FileNotFoundError: if there is no such configuration.
     """
     taken: dict[str, list[str]] = {name: [] for name in OPTIONS}
@@ -45,6 +47,9 @@ def arrange(words: Sequence[str], verb: str) -> list[str]:
             taken[name].append(words.pop(0) if value is None else value)
     resumed = [word for folder in taken["--resume"] for word in resumed_config(Path(folder).expanduser(), verb)]
     configs = [config if _inline(config) else str(find_config(config)) for config in taken["--config"]]
+    for config in [*configs, *(word for word in resumed if word.endswith(CONFIG))]:
+        if not _inline(config):
+            read_yaml(Path(config), "a configuration", "`ednag configs` lists those that ship")
     names = {"--config": configs, "--preset": taken["--preset"], "--resume": taken["--resume"]}
     return [*resumed, *(f"{name}={value}" for name, values in names.items() for value in values), *rest]
 

@@ -21,7 +21,7 @@ def main(words: list[str] | None = None) -> int:
         words: what follows ``ednag``; by default what was typed.
 
     Returns:
-        exit status: 0 if all went well, 2 after a user's mistake, 143 after SIGTERM.
+        exit status: 0 if all went well, 2 after a user's mistake, 143 after SIGTERM, 130 after Ctrl-C.
     """
     words = sys.argv[1:] if words is None else words
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -79,6 +80,12 @@ def release_directories() -> None:
 _owned: list[Ownership] = []
 
 
+def how_to_continue(verb: str) -> str:
+    """Say with which command a run that was stopped goes on; nothing where none has begun."""
+    begun = [owned.folder for owned in _owned if (owned.folder / CONFIG).exists()]
+    return f"; continue with: ednag {verb} --resume {shlex.quote(str(begun[-1]))}" if begun else ""
+
+
 def save_config(folder: Path, text: str) -> None:
     """Write a run's configuration, without the keys that belong to one run only."""
     atomic_write(folder / CONFIG, lambda stream: stream.write(portable(text).encode()))
@@ -141,12 +148,6 @@ def abandon_directory(folder: Path) -> None:
     """Remove the directory of a run that failed before it began; keep one that holds any work."""
     if all(path.name in BEFORE_A_START for path in folder.rglob("*") if not path.is_dir()):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Newest ``last.ckpt`` below a run's directory: where a killed fit goes on; ``None`` where it had saved none."""
-    found = sorted(folder.rglob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
-    return str(found[-1]) if found else None
 
 
 def portable(text: str) -> str:

@@ -29,7 +29,7 @@ from ednag.cli.run_directory import (
     abandon_directory,
     claim_directory,
     extend_config,
-    last_checkpoint,
+    how_to_continue,
     new_run_dir,
     place_logger,
     release_directories,
@@ -38,6 +38,8 @@ from ednag.cli.run_directory import (
     shared_run_dir,
 )
 from ednag.engine.fit_report import FitReport
+from ednag.core.interruption import Stopped, stoppable
+from ednag.engine.fitting import FitProgress
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Report
 from ednag.pages.write import REPORT
@@ -171,12 +173,21 @@ class EDNAGCLI(LightningCLI):
         elif first_process():
             self.claimed.append(folder)
             save_config(folder, text)
-        if self.subcommand == "fit" and config.resume is not None and config.ckpt_path is None:
-            config.ckpt_path = last_checkpoint(folder)
         config.trainer.default_root_dir = str(folder)
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             place_logger(logger, folder)
+
+    def before_fit(self) -> None:
+        """Let the fit be resumed, and resume it where it was killed."""
+        config, given = self.config_init[self.subcommand], self.trainer._arguments
+        if given.get("fast_dev_run") or given.get("enable_checkpointing") is False:
+            return
+        progress = FitProgress(Path(self.trainer.default_root_dir))
+        progress.attach(self.trainer)
+        if config.resume is not None and config.ckpt_path is None:
+            last = progress.checkpoint()
+            config.ckpt_path = None if last is None else str(last)
 
     def generate(self, **arguments: Any) -> None:
         """Generate, and print what was found; with ``--dry_run``, what it would cost."""
@@ -254,7 +265,7 @@ def run(prog: str, words: list[str]) -> int:
     """Run a verb in a Trainer.
 
     Returns:
-        exit status: 0, or 143 after SIGTERM.
+        exit status: 0, 143 after SIGTERM, or 130 after Ctrl-C.
     """
     torch.set_float32_matmul_precision("high")
     silence_framework()
@@ -264,9 +275,12 @@ def run(prog: str, words: list[str]) -> int:
     if "sampler" not in kinds(verb) and any(word.startswith("--preset=") for word in arranged):
         raise ValueError(f"{verb} takes no --preset: it has no sampler to choose")
     try:
-        EDNAGCLI(verb, arranged, claimed)
-    except SIGTERMException:
-        return 128 + signal.SIGTERM
+        with stoppable():
+            EDNAGCLI(verb, arranged, claimed)
+    except (Stopped, SIGTERMException) as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGTERM)
+        sys.stderr.write(f"ednag: stopped by {stopped}{how_to_continue(verb)}\n")
+        return stopped.status
     except Exception as error:
         for folder in claimed:
             abandon_directory(folder)

@@ -39,6 +39,15 @@ def settings(value: object) -> Any:
     return {"class": type(value).__qualname__, **plain}
 
 
+def is_plain(value: object) -> bool:
+    """Whether a value is a primitive, or a list, tuple or dictionary of nothing else."""
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and is_plain(item) for name, item in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
 def describe_object(value: object) -> dict[str, Any]:
     """Class path and constructor arguments of an object that keeps them under their own names; paths as text."""
     kind = type(value)

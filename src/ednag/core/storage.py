@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import os
-import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+
+from ednag.core.reading import reading, regular
 
 PART = ".part"
 """Ending of a file that is being written, whose name begins with a dot; a kill leaves it behind."""
@@ -60,17 +61,21 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     atomic_write(path, lambda stream: torch.save(state, stream))
 
 
-def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_state(
+    path: Path, device: torch.device | str = "cpu", remedy: str = "delete it to start over, or copy it again"
+) -> dict[str, Any]:
     """Read what :func:`save_state` wrote (``weights_only``: no code runs).
+
+    Args:
+        path: the file.
+        device: where tensors go.
+        remedy: what to do if it is damaged.
 
     Raises:
         ValueError: if the file is damaged.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        why = f" ({str(error).splitlines()[0][:100]})" if str(error) else ""
-        raise ValueError(f"{path} is damaged or not a saved state{why}") from None
-    return state
+    with reading(path, "a saved state", remedy):
+        state = torch.load(regular(Path(path)), map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+        return state

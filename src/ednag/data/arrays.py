@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ednag.core.reading import read_npz, reading
 from ednag.data.files import MemoryImages, stratified_split
 from ednag.data.labels import flat_labels, number_classes, place_labels
 from ednag.data.module import ImageDataModule, Splits
 from ednag.data.preprocessing import CropMode, fit_arrays
+
+LARGEST_IDX = 2**28
+"""Bytes that an unpacked IDX file may have; the largest of Fashion-MNIST has 47 million."""
 
 TEST_NAMES = ("test", "val")
 """Endings of the arrays that hold test images, the first that exists."""
@@ -58,7 +63,9 @@ class ArrayDataModule(ImageDataModule):
         tested = self._fitted(test)
         kept, held = stratified_split(train.labels, self.val_fraction, self.seed)
         images = self._fitted(train)
-        return Splits(images.subset(kept), images.subset(held), lambda: tested, names, len(tested))
+        return Splits(
+            images.subset(kept), images.subset(held), lambda: tested, names, len(tested), test_digest=tested.digest
+        )
 
     def _fitted(self, images: MemoryImages) -> MemoryImages:
         """Scale to the size, and add channels."""
@@ -100,8 +107,7 @@ class NumpyImages(ArrayDataModule):
         """Read the file, see :meth:`ArrayDataModule.read`."""
         if not self.path.is_file():
             raise FileNotFoundError(f"no numpy archive at {self.path}")
-        with np.load(self.path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(self.path, "a numpy archive of images", "write it again with numpy.savez")
         arrays = {name: array for name, array in arrays.items() if array.ndim}
         parts = [part for part in ("train", *TEST_NAMES) if f"x_{part}" in arrays and f"y_{part}" in arrays]
         if not parts:
@@ -175,13 +181,13 @@ class FashionMNIST(ArrayDataModule):
                 f"no {name} in {self.root}; `ednag data download fashion_mnist` fetches Fashion-MNIST, and Debian's "
                 "package dataset-fashion-mnist holds it"
             )
-        with gzip.open(path, "rb") as stream:
-            content = stream.read()
-        sizes = np.frombuffer(content, ">i4", (header - 4) // 4, offset=4)
-        values = np.frombuffer(content, np.uint8, offset=header)
-        if content[:3] != b"\x00\x00\x08" or len(values) != sizes.prod():
-            raise ValueError(f"{path} is no complete IDX file of bytes")
-        return values.reshape(sizes)
+        with reading(path, "a complete IDX file of bytes", "fetch it again"), gzip.open(path, "rb") as stream:
+            content = stream.read(LARGEST_IDX + 1)
+            sizes = np.frombuffer(content, ">i4", (header - 4) // 4, offset=4)
+            values = np.frombuffer(content, np.uint8, offset=header)
+            if content[:3] != b"\x00\x00\x08" or len(values) != math.prod(sizes.tolist()):
+                raise ValueError("its header states another size")
+            return values.reshape(sizes)
 
 
 def _images(pixels: np.ndarray, labels: np.ndarray) -> MemoryImages:

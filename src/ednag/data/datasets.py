@@ -156,4 +156,5 @@ class Digits(ImageDataModule):
         rest = images.subset(kept)
         kept, held = stratified_split(rest.labels, self.val_fraction, self.seed)
         names = [str(name) for name in source.target_names]
-        return Splits(rest.subset(kept), rest.subset(held), lambda: images.subset(tested), names, len(tested))
+        test = images.subset(tested)
+        return Splits(rest.subset(kept), rest.subset(held), lambda: test, names, len(tested), test_digest=test.digest)

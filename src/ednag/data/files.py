@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +78,13 @@ class MemoryImages(Dataset[Batch]):
         chosen = torch.tensor(indices)
         return self.pixels[chosen].permute(0, 3, 1, 2), self.labels[chosen]
 
+    def digest(self) -> str:
+        """Sha256 of pixels and labels."""
+        content = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
+        for part in (self.pixels, self.labels):
+            content.update(part.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
     def subset(self, index: Tensor) -> MemoryImages:
         """Keep the images at ``index``, int64 ``(n,)``."""
         files = [self.files[i] for i in index.tolist()] if self.files else []
@@ -125,6 +133,10 @@ class FileImages(Dataset[Batch]):
     def files(self) -> list[Path]:
         """Where the images are."""
         return self.listing.files
+
+    def digest(self) -> str:
+        """Sha256 of names, sizes, labels and content, see :meth:`Listing.digest`."""
+        return self.listing.digest()
 
     def __len__(self) -> int:
         return len(self.listing.files)

@@ -124,6 +124,7 @@ class ImageFolder(ImageDataModule):
             train.class_names,
             len(listings.test.files),
             listings.origin,
+            listings.test.digest,
         )
 
     def class_samples(self, most: int) -> Batch:

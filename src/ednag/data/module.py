@@ -32,6 +32,7 @@ class Splits:
         class_names: name of each label.
         tested: number of test images, if it is known before they are opened.
         origin: where the images come from, in words.
+        test_digest: tells the test images apart from others without opening them, where that can be.
     """
 
     train: Images
@@ -40,6 +41,12 @@ class Splits:
     class_names: list[str]
     tested: int | None = None
     origin: str = ""
+    test_digest: Callable[[], str] | None = None
+
+    def digest(self) -> dict[str, str]:
+        """Tell these images apart from any others, split by split."""
+        tested = {} if self.test_digest is None else {"test": self.test_digest()}
+        return {"train": self.train.digest(), "val": self.val.digest(), **tested}
 
     def __str__(self) -> str:
         """Say what was read: classes, and images of each split."""

@@ -70,12 +70,15 @@ class GenerationCallback(pl.Callback):
         """Generate."""
         self.run(trainer, pl_module.device)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget a generation with earlier weights."""
+        (Path(trainer.default_root_dir) / "state.pt").unlink(missing_ok=True)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Generate with what has just been trained: a :class:`MetaFitness` serves that predictor."""
         fitness = self.generation.fitness
         if isinstance(fitness, MetaFitness) and isinstance(pl_module, MetaPredictor):
             fitness.attach(pl_module)
-        (Path(trainer.default_root_dir) / "state.pt").unlink(missing_ok=True)  # of a generation with other weights
         with torch.inference_mode():
             self.run(trainer, pl_module.device)
 

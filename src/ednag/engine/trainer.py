@@ -124,13 +124,11 @@ class Trainer(pl.Trainer):
         """
         if retrain and datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
-        if runs < 1 or seed < 0:
-            raise ValueError(f"need runs >= 1 and seed >= 0, got runs={runs} and seed={seed}")
         generation = Generation(
             space,
             fitness or default_fitness(space, datamodule),
             sampler or load_preset("default"),
-            range(seed, seed + runs),
+            seeds_of(runs, seed),
             evaluations,
             top_k,
             Limits(max_params, max_flops, max_latency_ms),
@@ -178,7 +176,7 @@ class Trainer(pl.Trainer):
             checkpoints: numbers of evaluations at which success and regret are reported.
             together: runs that advance in one batch; bounds memory.
         """
-        comparison = Comparison(space, fitness, samplers, range(seed, seed + runs), evaluations, checkpoints, together)
+        comparison = Comparison(space, fitness, samplers, seeds_of(runs, seed), evaluations, checkpoints, together)
         callback = ComparisonCallback(comparison, datamodule)
         self._with_seeds(callback, comparison.seeds)
         if callback.rows is None:
@@ -334,6 +332,21 @@ class Trainer(pl.Trainer):
         arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
         arguments["logger"] = [logger_for(logger, folder) for logger in self.loggers]
         return pl.Trainer(**arguments)
+
+
+MOST_RUNS = 100_000
+"""Runs that one generation or comparison may have: each keeps a random stream and an archive in memory."""
+
+
+def seeds_of(runs: int, seed: int) -> range:
+    """Return consecutive seeds.
+
+    Raises:
+        ValueError: if there are none or too many, or one is negative.
+    """
+    if not 1 <= runs <= MOST_RUNS or seed < 0:
+        raise ValueError(f"need runs >= 1 (at most {MOST_RUNS:,}) and seed >= 0, got runs={runs} and seed={seed}")
+    return range(seed, seed + runs)
 
 
 def move(bar: Any, ended: int) -> None:

@@ -20,7 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ednag.core.storage import atomic_write, load_state, save_state
+from ednag.core.fingerprint import fingerprint
+from ednag.core.interruption import without_interrupts
+from ednag.core.reading import matches, parse_json, read_bytes, read_json, reading
+from ednag.core.storage import atomic_write, load_state, save_state, write_json
 from ednag.data.sampling import Images, Pool, open_pool
 from ednag.fitness.training import Budget, TrainingFitness
 from ednag.predictor.tasks import TaskDefinition, draw, read_tasks, sample_tasks, write_tasks
@@ -103,6 +106,7 @@ class Collection:
             raise ValueError(f"sources and numbers of tasks must name the same data sets; not in both: {odd}")
         if not sources:
             raise ValueError("name at least one source of images, see configs/collect/")
+        self._claim(fingerprint(counts, images, image_size, most_classes, seed))
         listing = self.folder / "tasks.json"
         defined: list[list[TaskDefinition]] = []
         for name, data in sources.items():
@@ -117,6 +121,21 @@ class Collection:
             write_tasks(listing, self.plan.space.name, list(interleaved(defined)))
         self.tasks = read_tasks(listing)
 
+    def _claim(self, tasks: str) -> None:
+        """Note in the folder what is collected, or check that it is the same; there may be more architectures.
+
+        Raises:
+            ValueError: if the folder holds another collection.
+        """
+        plan, path = self.plan, self.folder / "plan.json"
+        parts = plan.space, plan.sampler, plan.streams, plan.budget, dict(plan.network), plan.seed
+        asked = {"plan": fingerprint(*parts), "tasks": tasks}
+        if not path.exists():
+            write_json(path, asked)
+        elif (known := read_json(path, "the plan of `ednag collect`", "choose another --run_dir", dict)) != asked:
+            odd = ", ".join(name for name in asked if known.get(name) != asked[name])
+            raise ValueError(f"{self.folder} holds another collection (different: {odd}); choose another --run_dir")
+
     def run(self, workers: int, observe: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
         """Train everything that has not been trained yet.
 
@@ -130,22 +149,26 @@ class Collection:
         todo = [i for i, task in enumerate(self.tasks) if len(self.rows(task)) < self.plan.architectures]
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=set_worker_up, initargs=(os.getpid(),))
-        with pool:
-            waiting: set[Future[None]] = {
-                pool.submit(collect_task, self.folder, self.plan, self.tasks[i], i) for i in todo
-            }
-            try:
-                while waiting:
-                    done, waiting = wait(waiting, timeout=2.0, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-                    if done:
-                        self.save()
-                    if observe is not None:
-                        observe(self.ended)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            with without_interrupts():
+                waiting: set[Future[None]] = {
+                    pool.submit(collect_task, self.folder, self.plan, self.tasks[i], i) for i in todo
+                }
+            while waiting:
+                done, waiting = wait(waiting, timeout=2.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if done:
+                    self.save()
+                if observe is not None:
+                    observe(self.ended)
+            pool.shutdown()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():  # nothing is lost: what has ended is in the journal
+                worker.terminate()
+            self.save()
+            raise
         return self.save()
 
     @property
@@ -252,8 +275,10 @@ def interleaved(groups: Sequence[Sequence[TaskDefinition]]) -> Iterator[TaskDefi
 
 def load_pool(path: Path) -> Pool:
     """Read the cached images of a source."""
-    state = load_state(path)
-    return Pool(*(Images(**state[part]) for part in ("train", "test")))
+    remedy = "delete it, and it is made again from its images"
+    state = load_state(path, remedy=remedy)
+    with reading(path, "the images of a source", remedy):
+        return Pool(*(Images(**state[part]) for part in ("train", "test")))
 
 
 def append_line(path: Path, line: str) -> None:
@@ -271,9 +296,21 @@ def append_line(path: Path, line: str) -> None:
 def read_journal(path: Path) -> list[Row]:
     """Read the lines of a journal; one that a kill cut short is left out."""
     rows: list[Row] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    with reading(path, "a journal of `ednag collect`", "delete it to train its task again"):
+        lines = read_bytes(path).splitlines() if path.exists() else []
+    for line in lines:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            log.warning("%s has a line that is cut short; that training is run again", path)
+            rows.append(_row(parse_json(line)))
+        except ValueError:
+            log.warning("%s has a line that is cut short or damaged; that training is run again", path)
     return rows
+
+
+_COLUMNS = {"genes": list[int], "valid": float | None, "test": float | None, "seconds": float, "seed": int}
+
+
+def _row(content: Any) -> Row:
+    """Check that a line of a journal is a training."""
+    if not isinstance(content, dict) or not all(matches(content.get(n, ...), kind) for n, kind in _COLUMNS.items()):
+        raise ValueError("no training")
+    return content

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ednag.core.reading import checked, read_json, reading
 from ednag.core.storage import write_json
 from ednag.spaces import SearchSpace
 
@@ -91,20 +92,16 @@ class Report:
             path = path / "report.json"
         if not path.exists():
             raise FileNotFoundError(f"no report at {path}; `ednag generate` writes one as RUN/report.json")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = content["version"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a report of `ednag generate` ({error})") from None
+        kind, remedy = "a report of `ednag generate`", "generate it again, or copy it again"
+        content, version = read_json(path, kind, remedy, lambda found: (found, found["version"]))
         if version != REPORT_VERSION:
             raise ValueError(
                 f"{path} is a report of version {version}, this program reads version {REPORT_VERSION}; "
                 "generate it again or use the release that wrote it"
             )
-        try:
-            return cls(**{**content, "candidates": [Candidate(**row) for row in content["candidates"]]})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{path} is a damaged report ({error})") from None
+        with reading(path, kind, remedy):
+            candidates = [checked(Candidate, row) for row in content["candidates"]]
+            return dataclasses.replace(checked(cls, {**content, "candidates": []}), candidates=candidates)
 
     def load_space(self) -> SearchSpace:
         """Make the search space that the report names.

@@ -11,11 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from ednag.core.archive import Archive, feasible
 from ednag.core.distributed import everyone, gather, rank, share, world
 from ednag.core.fingerprint import describe_object, fingerprint
+from ednag.core.interruption import Stopped
+from ednag.core.reading import reading
 from ednag.core.storage import load_state, save_state
 from ednag.costs.model import CostModel, Limits
 from ednag.fitness import Fitness
@@ -155,16 +158,21 @@ class Generation:
         """
         path = folder / "state.pt"
         seeds = share(self.seeds)
-        state = self._restore(load_state(path, self.device), seeds) if path.exists() else None
+        state = None
+        if path.exists():
+            with reading(path, "the saved state of a generation", "delete it to start over", passes=(ValueError,)):
+                state = self._restore(load_state(path, self.device), seeds)
         begun = time.perf_counter() - self.seconds
         saved = time.perf_counter()
+        finished: dict[str, Any] | None = None
 
         def after_round(state: State, genes: Tensor, values: Tensor) -> None:
-            nonlocal saved
+            nonlocal saved, finished
             due = time.perf_counter() - saved >= self.save_seconds
             rounds = gather(Round(state.archive, genes, values, due).shared())
             self.history.append(self._row(state.step, rounds))
             self.seconds = time.perf_counter() - begun
+            finished = self._state_dict(state)
             if observe is not None:
                 observe(self.history[-1])
             if rounds[0].save:
@@ -176,6 +184,10 @@ class Generation:
             state = self.sampler.sample(
                 self.problem, self.constrained, seeds, self.evaluations, self.device, state, after_round, everyone
             )
+        except (Stopped, KeyboardInterrupt, SIGTERMException):
+            if finished is not None and world() == 1:  # several processes can't agree on a round any more
+                save_state(path, finished)
+            raise
         finally:
             self.constrained.generating = False
         self._save(path, state)
@@ -287,7 +299,7 @@ class Generation:
             "state": state.state_dict(),
             "fitness": self.constrained.state_dict(),
             "plan": self.plan,
-            "history": self.history,
+            "history": list(self.history),
             "seconds": self.seconds,
             "evaluations": self.evaluations,
         }

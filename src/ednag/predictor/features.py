@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ednag.core.reading import LARGEST_ARRAYS, read_bytes, reading
 from ednag.core.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -104,9 +105,5 @@ def load_features(path: Path) -> Tensor:
     Raises:
         ValueError: if the file is damaged.
     """
-    try:
-        return load(path.read_bytes())["features"].float()
-    except Exception as error:  # safetensors raises its own, which derives from Exception alone
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} is damaged ({error}); remove it, and it is made again") from None
+    with reading(path, "features of images", "remove it, and it is made again"):
+        return load(read_bytes(path, LARGEST_ARRAYS))["features"].float()

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from ednag.core.reading import read_npz, reading
 from ednag.core.shipped import shipped_file
 from ednag.predictor.features import features_path, load_features, save_features
 from ednag.predictor.task_features import TaskFeatures, read_sources
@@ -80,13 +80,14 @@ def read_rows(path: Path, target: Literal["mean", "valid", "test"] = "mean") -> 
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"no meta data at {path}; make them with `ednag collect`")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            genes, task = torch.from_numpy(content["genes"]).long(), torch.from_numpy(content["task"]).long()
-            valid, test = (torch.from_numpy(content[name]).float() for name in ("valid", "test"))
-            space = str(content["space"])
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} holds no rows of meta data ({error}); `ednag collect` writes them") from None
+    kind, remedy = "rows of meta data", "`ednag collect` writes them"
+    content = read_npz(Path(path), kind, remedy)
+    with reading(path, kind, remedy):
+        genes, task = torch.from_numpy(content["genes"]).long(), torch.from_numpy(content["task"]).long()
+        valid, test = (torch.from_numpy(content[name]).float() for name in ("valid", "test"))
+        space = str(content["space"])
+        if genes.ndim != 2 or not task.shape == valid.shape == test.shape == genes.shape[:1]:
+            raise ValueError("its arrays have different lengths")
     accuracy = {"mean": (valid + test) / 2, "valid": valid, "test": test}[target]
     kept = accuracy.isfinite()
     return Rows(genes[kept], task[kept], accuracy[kept], space)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ednag.core.reading import reading, regular
 from ednag.core.storage import atomic_write
 from ednag.predictor.features import CORESET, features_path, k_centre, save_features
 from ednag.predictor.tasks import TaskDefinition, write_tasks
@@ -105,11 +105,8 @@ def _read(path: Path) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"no {path.name} in {path.parent}; a MetaD2A folder has {ROWS}, {TASKS} and {FEATURES}")
     known: list[Any] = [(Graph, name) for name in ("igraph.Graph", "igraph.graph.Graph")]
-    try:
-        with torch.serialization.safe_globals(known):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or not a file of MetaD2A ({str(error).splitlines()[0]})") from None
+    with reading(path, "a file of MetaD2A", "fetch it again"), torch.serialization.safe_globals(known):
+        return torch.load(regular(path), map_location="cpu", weights_only=True)
 
 
 def _architectures(content: dict[str, Any]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ednag.__about__ import __version__
+from ednag.core.reading import LARGEST_ARRAYS, read_bytes, read_json, reading
 from ednag.core.shipped import shipped
 from ednag.core.storage import atomic_write, write_json
 
@@ -66,21 +66,24 @@ def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
 def read_predictor(folder: Path | str) -> SavedPredictor:
     """Read what :func:`save_predictor` wrote; see :func:`ednag.predictor.meta_predictor.load_predictor`."""
     folder = find_predictor(folder)
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        version, digest, options = config["format"], str(config["sha256"]), dict(config["hyperparameters"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} is not the configuration of a predictor ({error})") from None
+    version, digest, options = read_json(
+        folder / CONFIG,
+        "the configuration of a predictor",
+        "copy the folder again",
+        lambda config: (config["format"], str(config["sha256"]), dict(config["hyperparameters"])),
+    )
     if version != FORMAT:
         raise ValueError(f"{folder} is of format {version}, this program reads format {FORMAT}; train it again")
     if not (folder / WEIGHTS).exists():
         raise FileNotFoundError(f"the predictor in {folder} has no {WEIGHTS}; copy the whole folder")
-    content = (folder / WEIGHTS).read_bytes()
+    with reading(folder / WEIGHTS, "the weights of a predictor", "copy it again"):
+        content = read_bytes(folder / WEIGHTS, LARGEST_ARRAYS)
     if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(
             f"{folder / WEIGHTS} is truncated or damaged: its sha256 is not {digest[:12]}..; copy it again"
         )
-    return SavedPredictor(folder, options, load(content))
+    with reading(folder / WEIGHTS, "the weights of a predictor", "copy it again"):
+        return SavedPredictor(folder, options, load(content))
 
 
 def find_predictor(name: Path | str) -> Path:

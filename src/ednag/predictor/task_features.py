@@ -7,10 +7,10 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
+from ednag.core.reading import read_yaml, reading
 from ednag.core.shipped import find_config
 from ednag.data.sampling import Images, Pool, open_pool
 from ednag.predictor.extractors import FeatureExtractor, find_extractor
@@ -72,13 +72,12 @@ def read_sources(path: Path) -> dict[str, pl.LightningDataModule]:
     path = find_config(path)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--sources", type=dict[str, pl.LightningDataModule], required=True)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    kind, remedy = "a configuration of `ednag collect` with sources", "see configs/collect"
+    content = read_yaml(path, kind, remedy)
+    with reading(path, kind, remedy):
         parsed = parser.parse_object({"sources": content["sources"]})
-    except (ArgumentError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no configuration of `ednag collect` with sources ({error})") from None
-    sources: dict[str, pl.LightningDataModule] = parser.instantiate(parsed).sources
-    return sources
+        sources: dict[str, pl.LightningDataModule] = parser.instantiate(parsed).sources
+        return sources
 
 
 def repeated(images: Images, least: int) -> Images:

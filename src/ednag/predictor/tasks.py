@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from ednag.core.reading import checked, read_json
 from ednag.core.storage import write_json
 from ednag.data.sampling import Images, Pool
 
@@ -165,8 +165,11 @@ def read_tasks(path: Path) -> list[TaskDefinition]:
     Raises:
         ValueError: if it is something else.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [TaskDefinition(**{**task, "classes": tuple(task["classes"])}) for task in content["tasks"]]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} holds no task definitions ({error}); `ednag collect` writes them") from None
+    return read_json(
+        Path(path),
+        "the task definitions of a collection",
+        "`ednag collect` writes them",
+        lambda content: [
+            checked(TaskDefinition, {**task, "classes": tuple(task["classes"])}) for task in content["tasks"]
+        ],
+    )

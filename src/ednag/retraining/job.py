@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -16,8 +17,9 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from ednag.classify.saved import ARCHITECTURE, WEIGHTS
-from ednag.core.fingerprint import describe_object
+from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS
+from ednag.core.fingerprint import describe_object, is_plain
+from ednag.core.reading import read_json, reading
 from ednag.core.storage import atomic_write, load_state, write_json
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask, describe_data
@@ -179,7 +181,9 @@ class Job:
         if not all(math.isfinite(value) for value in scores.values()):
             return self.result(costs, checkpoint, {}, reason=f"a metric is not finite: {scores}")
         weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        atomic_write(self.folder / WEIGHTS, lambda stream: stream.write(to_safetensors(weights)))
+        content = to_safetensors(weights)
+        atomic_write(self.folder / WEIGHTS, lambda stream: stream.write(content))
+        write_json(self.folder / ARCHITECTURE, {**self.describe(), DIGEST: hashlib.sha256(content).hexdigest()})
         evidence.save(self.folder, data, self.report_images)
         return self.result(costs, checkpoint, scores)
 
@@ -225,6 +229,12 @@ class Job:
             data.restart()
         last = self.folder / LAST
         resumed = str(last) if last.exists() else None
+        if resumed is not None:
+            remedy = "delete it to train that architecture from its beginning"
+            with reading(last, "the checkpoint of a training", remedy):
+                found = load_state(last)
+                if lost := {"state_dict", "loops", "callbacks", "optimizer_states", "epoch"} - set(found):
+                    raise ValueError(f"no {min(lost)}")
         if self.recipe.fine_tuning is not None and resumed is None:
             checkpoint.begin(classifier, trainer.validate(classifier, datamodule=data, verbose=False)[0])
             classifier.val_metrics.reset()  # validation left tensors of inference mode behind
@@ -307,7 +317,6 @@ def _job(
     supernets: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Write down what a run directory is for, so that it is never continued as something else."""
-    named = ("batch_size", "val_fraction", "seed")
     return {
         "space": report.space,
         "architectures": [candidate.genes for candidate in chosen],
@@ -316,15 +325,25 @@ def _job(
         "recipe": recipe.settings(),
         "data": {
             "class": type(data).__name__,
-            **{name: getattr(data, name) for name in named if isinstance(getattr(data, name, None), int | float)},
+            "options": _options(data),
             "num_classes": task.num_classes,
             "in_channels": task.in_channels,
             "image_size": list(task.image_size),
-            "root": str(getattr(data, "root", "")),
-            "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {},
+            "content": data.splits.digest() if isinstance(data, ImageDataModule) else {},
         },
         **({"supernets": [dict(supernet) for supernet in supernets]} if supernets else {}),
     }
+
+
+INDIFFERENT = {"root", "path", "download", "num_workers", "in_memory", "memory_limit", "prepare_data_per_node", "trainer"}
+"""Options of a data module that say where images are and how they are read, not what they are."""
+
+
+def _options(data: pl.LightningDataModule) -> dict[str, Any]:
+    """Plain settings of a data module, of which none may change while it is trained on."""
+    own = {name: value for name, value in vars(data).items() if not name.startswith("_") and name not in INDIFFERENT}
+    plain = {name: value for name, value in own.items() if is_plain(value)}
+    return {**plain, "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {}}
 
 
 def _claim(run_dir: Path, job: dict[str, Any]) -> None:
@@ -333,7 +352,7 @@ def _claim(run_dir: Path, job: dict[str, Any]) -> None:
     if not path.exists():
         write_json(path, job)
         return
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = read_json(path, "the job of a retraining", "choose a new run directory", dict)
     asked = json.loads(json.dumps(job))
     different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
     if different:

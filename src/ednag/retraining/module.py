@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
+from ednag.core.fingerprint import is_plain
 from ednag.data.files import Batch
 from ednag.retraining.finetuning import FineTuning, divergence
 from ednag.spaces.memory_format import fast_layout
@@ -79,10 +81,23 @@ class Recipe:
             raise ValueError("recipe.lr, momentum, weight_decay, mixup and auxiliary_weight must be >= 0")
 
     def settings(self) -> dict[str, Any]:
-        """Fields that are primitives; a custom optimizer or schedule is only told by ``"custom"``."""
-        told = {name: value if not callable(value) else "custom" for name, value in vars(self).items()}
-        begun = told.pop("fine_tuning")
-        return told if begun is None else {**told, "fine_tuning": vars(begun)}
+        """Fields as primitives; of an optimizer or schedule of the user's, its class and all its settings."""
+        plain = {name: value for name, value in vars(self).items() if not callable(value) and name != "fine_tuning"}
+        if self.fine_tuning is not None:
+            plain["fine_tuning"] = vars(self.fine_tuning)
+        optimizer = (self.optimizer or SGD)([nn.Parameter(torch.zeros(1))])
+        if self.optimizer is not None:
+            plain["optimizer"] = _made(optimizer, optimizer.defaults)
+        if self.lr_scheduler is not None:
+            schedule = self.lr_scheduler(optimizer)
+            plain["lr_scheduler"] = _made(schedule, vars(schedule))
+        return plain
+
+
+def _made(thing: object, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Class and primitive settings of an optimizer or a schedule."""
+    plain = {name: value for name, value in values.items() if is_plain(value) and not name.startswith("_")}
+    return {"class": type(thing).__name__, **plain}
 
 
 class ImageClassifier(pl.LightningModule):

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from ednag.core.storage import PART, save_state
 from ednag.data.module import epoch_seed
+from ednag.retraining.randomness import fetch_anew
 
 LAST = "last.ckpt"
 """The checkpoint of the last finished epoch."""
@@ -50,6 +51,7 @@ class EpochCheckpoint(Checkpoint):
         self.best = -1.0
         self.start: dict[str, float] = {}
         self._started: float | None = None
+        self._resumed = False
 
     def begin(self, classifier: pl.LightningModule, metrics: Mapping[str, float]) -> None:
         """Count the weights before training as an epoch, the best so far."""
@@ -68,10 +70,14 @@ class EpochCheckpoint(Checkpoint):
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.epochs, self.best = state_dict["epochs"], state_dict["best"]
         self.start = state_dict.get("start", {})
+        self._resumed = True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seed the epoch and start the clock."""
         torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch))
+        if self._resumed:
+            fetch_anew(trainer)
+            self._resumed = False
         self._started = time.perf_counter()
 
     def on_train_batch_end(

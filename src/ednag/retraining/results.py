@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ednag.core.reading import checked, read_json
 from ednag.core.storage import write_csv, write_json
 
 METRICS = "metrics.json"
@@ -107,10 +108,8 @@ def read_result(folder: Path) -> Result | None:
     path = folder / METRICS
     if not path.exists():
         return None
-    try:
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to train that architecture again") from None
+    remedy = "delete it to train that architecture again"
+    return read_json(path, "the result of a retraining", remedy, partial(checked, Result))
 
 
 def _flat(result: Result) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ednag.benchmarks.importers.unpickling import BoosterUnpickler, PickledBooster
+from ednag.benchmarks.importers.unpickling import LARGEST, BoosterUnpickler, PickledBooster
 from ednag.benchmarks.nasbench301 import READERS, check_features, genotype_text, need
+from ednag.core.reading import read_bytes, read_json, reading
 from ednag.core.storage import atomic_write
 from ednag.spaces import DARTS
 from ednag.spaces.darts import NODES
@@ -90,12 +91,11 @@ def _ensemble(source: Path) -> Path:
 
 def _kind(member: Path) -> str:
     """Kind of a member's model, as its configuration names it."""
-    try:
-        kind = str(json.loads((member / "model_config.json").read_text(encoding="utf-8"))["model"])
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no model_config.json in {member}: the folder is incomplete") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{member / 'model_config.json'} is damaged ({type(error).__name__}: {error})") from None
+    config = member / "model_config.json"
+    if not config.exists():
+        raise FileNotFoundError(f"no model_config.json in {member}: the folder is incomplete")
+    what = "the configuration of a model of NAS-Bench-301"
+    kind = read_json(config, what, "fetch it again", lambda content: str(content["model"]))
     if kind not in READERS:
         what = "it predicts seconds, not accuracy" if kind.endswith("_time") else "only boosted trees can be read"
         raise ValueError(f"{member} holds a model of kind {kind!r}: {what}; allowed: {', '.join(READERS)}")
@@ -104,7 +104,7 @@ def _kind(member: Path) -> str:
 
 def _booster_state(member: Path) -> Mapping[str, Any]:
     """State of a pickled booster."""
-    found = BoosterUnpickler(BytesIO(member.read_bytes())).load()
+    found = BoosterUnpickler(BytesIO(read_bytes(member, LARGEST))).load()
     if not isinstance(found, PickledBooster):
         raise ValueError(f"it holds a {type(found).__name__}, expected a booster")
     return found.state
@@ -172,10 +172,8 @@ def import_zc_nasbench301(source: str | Path, output: str | Path) -> Path:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is damaged or not JSON ({str(error)[:100]})") from None
+    with reading(path, "JSON", "fetch it again"):
+        return json.loads(read_bytes(path, 2**30))
 
 
 def _by_dataset(content: Any, path: Path) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:

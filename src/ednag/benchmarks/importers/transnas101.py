@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ednag.benchmarks.arrays import Arrays
 from ednag.benchmarks.spelling import TASKS
+from ednag.core.reading import reading, regular
 from ednag.spaces.transnas101 import OPERATIONS, TransNAS101Macro, TransNAS101Micro
 
 SPLITS = ("train", "valid", "test")
@@ -74,14 +75,11 @@ def _load(path: Path) -> Any:
     numbers: list[Any] = [np.dtype, *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8"))]
     scalar = np.float64(0).__reduce__()[0]
     numbers += [scalar, (scalar, "numpy.core.multiarray.scalar")]
-    try:
-        with torch.serialization.safe_globals(numbers):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}; expected the official transnas-bench_v10141024.pth") from None
-    except Exception as error:  # a hostile or damaged pickle can raise almost anything
-        reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} is damaged or not the official file of TransNAS-Bench-101: {reason}") from None
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}; expected the official transnas-bench_v10141024.pth")
+    kind = "the official file of TransNAS-Bench-101"
+    with reading(path, kind, "fetch it again"), torch.serialization.safe_globals(numbers):
+        return torch.load(regular(path), map_location="cpu", weights_only=True)
 
 
 def _genes(names: Sequence[str], kind: str) -> NDArray[np.int8]:

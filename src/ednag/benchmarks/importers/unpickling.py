@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ednag.core.reading import reading, regular
+
 LARGEST = 64 * 2**20
 """Bytes that one unpacked official file may have; those of NATS-Bench have less than a few megabytes."""
 
@@ -62,17 +64,15 @@ def read_pickle(path: Path) -> Any:
         ValueError: if it is damaged, too large, or contains anything but the format's types.
     """
     try:
-        with bz2.open(path, "rb") as stream:
+        with reading(path, "an official benchmark file", "unpack it again"), bz2.open(regular(path), "rb") as stream:
             content = stream.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ValueError(f"it unpacks to more than {LARGEST} bytes")
-        return RestrictedUnpickler(BytesIO(content)).load()
+            if len(content) > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+            return RestrictedUnpickler(BytesIO(content)).load()
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is absent: the folder is incomplete, unpack the official archive again"
         ) from None
-    except Exception as error:  # a hostile or damaged pickle can raise almost anything
-        raise ValueError(f"{path} is damaged or not an official benchmark file: {error}") from None
 
 
 class PickledBooster:

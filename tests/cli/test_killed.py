@@ -1,0 +1,159 @@
+"""Every verb, killed at random moments and resumed, ends with what an undisturbed run ends with."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ednag import load
+from tests.killing import killed_and_resumed
+from tests.predictor.synthetic import write_meta_data
+
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+GENERATE = [
+    *["generate", "--space", "NASBench201", "--fitness", "TrainingFitness", "--fitness.budget.steps", "3"],
+    *["--fitness.network", "{channels: 4, cells: 1}", "--cost.network", "{channels: 4, cells: 1}"],
+    *["--data", "Digits", "--data.image_size", "8", "--evaluations", "24", "--sampler", "ArchiveDiffusion", *QUIET],
+]
+ENDINGS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}
+
+
+def check(ended: list[list]) -> None:
+    """Every attempt ended by its signal, or in time; the last one in peace."""
+    assert ended[-1] == ["", 0]
+    assert all(status in (ENDINGS[how], 0) for how, status in ended[:-1]), ended
+
+
+@pytest.mark.parametrize("how", [("SIGKILL",), ("SIGTERM", "SIGINT")])
+def test_generate(how: tuple[str, ...], tmp_path: Path) -> None:
+    check(killed_and_resumed(GENERATE, tmp_path / "run", tmp_path / "whole", kills=3, seed=len(how), how=how))
+    for name in ("report.json", "history.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def fit_config(folder: Path) -> list[str]:
+    """A meta predictor with dropout, early stopping and the best epoch's weights, and a generation with it."""
+    write_meta_data(folder, per_source=3, rows=8)
+    paths = {"rows": folder / "rows.npz", "tasks": folder / "tasks.json", "features": folder / "features"}
+    data = {name: str(path) for name, path in paths.items()} | {"test_sources": ["ants"], "extractor": "resnet18"}
+    callbacks = [
+        {"class_path": "EarlyStopping", "init_args": {"monitor": "val/spearman", "mode": "max", "patience": 4}},
+        {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/spearman", "mode": "max"}},
+    ]
+    content = {
+        "model": {"class_path": "ednag.predictor.meta_predictor.MetaPredictor", "init_args": {"extractor": "resnet18"}},
+        "data": {"class_path": "ednag.predictor.meta_data.MetaData", "init_args": data},
+        "trainer": {"max_epochs": 14, "accelerator": "cpu", "enable_progress_bar": False, "callbacks": callbacks},
+    }
+    content["trainer"]["enable_model_summary"] = False
+    (folder / "fit.yaml").write_text(yaml.safe_dump(content))
+    return ["fit", "--config", str(folder / "fit.yaml")]
+
+
+def test_fit(tmp_path: Path) -> None:
+    start = fit_config(tmp_path)
+    how = ("SIGKILL", "SIGTERM", "SIGINT")
+    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=5, seed=3, how=how))
+    ours, theirs = (tmp_path / name / "predictor" / "weights.safetensors" for name in ("run", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    ours, theirs = (torch.load(tmp_path / name / "fitted.ckpt", weights_only=True) for name in ("run", "whole"))
+    assert ours["epoch"] == theirs["epoch"]
+    assert ours["global_step"] == theirs["global_step"]
+
+
+def test_collect(tmp_path: Path) -> None:
+    digits = {"class_path": "ednag.data.Digits", "init_args": {"image_size": 8}}
+    content = {
+        "space": "NASBench201",
+        "sampler": {"class_path": "RegularisedEvolution", "init_args": {"population": 2, "tournament": 1}},
+        "sources": {"digits": digits},
+        "tasks": 3,
+        "architectures": 6,
+        "streams": 2,
+        "images": {"train": 60, "val": 40, "test": 40},
+        "image_size": 8,
+        "budget": {"steps": 8, "batch_size": 16},
+        "network": {"channels": 4, "cells": 1},
+        "workers": 1,
+    }
+    (tmp_path / "collect.yaml").write_text(yaml.safe_dump(content))
+    start = ["collect", "--config", str(tmp_path / "collect.yaml"), *QUIET]
+    how = ("SIGKILL", "SIGTERM", "SIGINT")
+    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=3, seed=0, how=how))
+    ours, theirs = (dict(np.load(tmp_path / name / "rows.npz")) for name in ("run", "whole"))
+    for name in ("genes", "task", "valid", "test", "seed"):
+        assert np.array_equal(ours[name], theirs[name])
+    lines = [len(path.read_text().splitlines()) for path in (tmp_path / "run" / "rows").iterdir()]
+    assert sum(lines) <= 18 + 3  # at most one training more for each kill
+
+
+def folder_of_images(root: Path) -> Path:
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for label in range(2):
+        (root / f"class{label}").mkdir(parents=True)
+        for i in range(40):
+            pixels = generator.integers(0, 128 + 127 * label, (12, 12, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / f"class{label}" / f"{i:02d}.png")
+    return root
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_retrain_from_images_on_disk(workers: int, tmp_path: Path) -> None:
+    from tests.retraining.conftest import GENES, report_of
+
+    report_of(GENES[0]).save(tmp_path / "report.json")
+    images = folder_of_images(tmp_path / "images")
+    start = [
+        *["retrain", "--report", str(tmp_path / "report.json"), "--data", "ImageFolder", "--data.root", str(images)],
+        *["--data.image_size", "8", "--data.in_memory", "false", "--data.num_workers", str(workers)],
+        *["--data.batch_size", "16", "--recipe.epochs", "6", "--recipe.mixup", "0.2"],
+        *["--network", "{channels: 4, cells: 1}", *QUIET],
+    ]
+    how = ("SIGKILL", "SIGTERM", "SIGINT")
+    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=4, seed=1, how=how))
+    ours, theirs = (load(tmp_path / name / "001").state_dict() for name in ("run", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    rows = [list(csv.DictReader((tmp_path / name / "summary.csv").open())) for name in ("run", "whole")]
+    assert rows[0][0]["test_top1"] == rows[1][0]["test_top1"]
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_how_to_continue(how: signal.Signals, status: int, tmp_path: Path) -> None:
+    run = tmp_path / "the run"
+    command = [sys.executable, "-m", "ednag", *GENERATE, "--evaluations", "4000", "--run_dir", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "logs").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(how)
+    error = process.communicate()[1]
+    assert process.returncode == status
+    assert f"stopped by {how.name}; continue with: ednag generate --resume '{run}'" in error
+    assert "Traceback" not in error
+
+
+def test_ctrl_c_while_the_program_is_imported(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import ednag.__main__ as m; print('begun', flush=True); m.main()", "data", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 130

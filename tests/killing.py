@@ -1,0 +1,77 @@
+"""Run a verb, killed at random moments of its time and resumed, in a process that has imported everything once."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def killed_and_resumed(
+    start: list[str], run: Path, whole: Path, kills: int, seed: int, how: tuple[str, ...] = ("SIGKILL",)
+) -> list[list]:
+    """Run once undisturbed, and once more with kills; both to the end.
+
+    Args:
+        start: arguments of the verb, without ``--run_dir``.
+        run: directory of the run that is killed.
+        whole: directory of the other one.
+        kills: how many times it is killed, at a moment that is uniform over the time the undisturbed one took.
+        seed: of the moments and the choice of signals.
+        how: names of signals.
+
+    Returns:
+        for each attempt: the signal, and how the process ended (exit status, negative for a signal).
+    """
+    given = json.dumps({"start": start, "run": str(run), "whole": str(whole), "kills": kills, "seed": seed, "how": how})
+    environment = {**os.environ, "EDNAG_SAVE_SECONDS": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__, given], capture_output=True, text=True, env=environment
+    )
+    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-4000:]
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
+    """Run the command line in a child, and send it a signal after some seconds."""
+    from ednag.cli.main import main
+
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            sys.argv = ["ednag", *args]
+            status = main()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, getattr(signal, how))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def drive(start: list[str], run: str, whole: str, kills: int, seed: int, how: list[str]) -> list[list]:
+    import torch
+
+    torch.set_num_threads(1)
+    attempt(["data", "list", "mnist"])  # what the first one pays for
+    begun = time.perf_counter()
+    assert attempt([*start, "--run_dir", whole]) == 0
+    took = time.perf_counter() - begun
+    draws, ended = random.Random(seed), []
+    for _ in range(kills):
+        begins = not (Path(run) / "config.yaml").exists()
+        args = [*start, "--run_dir", run] if begins else [start[0], "--resume", run]
+        name = draws.choice(how)
+        ended.append([name, attempt(args, draws.uniform(0.05, 0.9) * took, name)])
+    args = [start[0], "--resume", run] if (Path(run) / "config.yaml").exists() else [*start, "--run_dir", run]
+    ended.append(["", attempt(args)])
+    return ended
+
+
+if __name__ == "__main__":
+    print(json.dumps(drive(**json.loads(sys.argv[1]))))  # noqa: T201
