@@ -106,9 +106,7 @@ main.main(sys.argv[1:])
 
 
 @pytest.mark.parametrize("content", ["a: [", "a: &a [*a]", "\x00", '"' + "x" * 2**21 + '"'])
-def test_damaged_configurations_are_named(
-    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_configurations_are_named(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text(content)
     ednag(*GENERATE, "--config", str(tmp_path / "bad.yaml"), status=2)
     assert f"{tmp_path / 'bad.yaml'} is damaged or not a configuration" in capsys.readouterr().err
@@ -118,3 +116,23 @@ def test_damaged_configurations_are_named(
 def test_numbers_of_runs_are_bounded(runs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ednag(*GENERATE, "--evaluations", "3", "--runs", runs, "--run_dir", str(tmp_path / "run"), status=2)
     assert "runs" in capsys.readouterr().err
+
+
+def test_epochs_mean_nothing_to_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--evaluations", "3", "--trainer.max_epochs", "2", "--run_dir", str(tmp_path / "run")]
+    ednag(*GENERATE, *more, status=2)
+    assert "generate has no epochs, got trainer.max_epochs 2; --evaluations says" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("callback", ["StochasticWeightAveraging", "Timer", "LearningRateFinder"])
+def test_callbacks_that_interfere_with_a_recipe(
+    callback: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.retraining.conftest import GENES, report_of
+
+    report_of(GENES[0]).save(tmp_path / "report.json")
+    options = {"StochasticWeightAveraging": "{swa_lrs: 0.1}", "Timer": "{duration: '00:00:01:00'}"}.get(callback, "{}")
+    given = f"[{{class_path: {callback}, init_args: {options}}}]"
+    args = ["--report", str(tmp_path / "report.json"), "--trainer.callbacks", given, "--run_dir", str(tmp_path / "r")]
+    ednag(*RETRAIN, *args, status=2)
+    assert f"{callback} changes how long or how fast a network learns" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from safetensors.torch import save as save_tensors
 
 from ednag.benchmarks.arrays import read_arrays
 from ednag.benchmarks.importers.unpickling import read_pickle
+from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS, build, find, load_network, read_architecture
 from ednag.core.reading import checked, matches, read_json, read_npz, read_yaml
 from ednag.core.storage import load_state, save_state
 from ednag.data.arrays import FashionMNIST, NumpyImages
@@ -26,7 +27,6 @@ from ednag.predictor.features import load_features, save_features
 from ednag.predictor.meta_data import read_rows
 from ednag.predictor.task_features import read_sources
 from ednag.predictor.tasks import TaskDefinition, read_tasks, write_tasks
-from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS, build, find, load_network, read_architecture
 from ednag.retraining.results import METRICS, Result, read_result
 from ednag.spaces import NASBench201
 
@@ -129,7 +129,9 @@ KINDS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]]]
     "journal": ("a.jsonl", journal, read_journal),
     "sources": (
         "collect.yaml",
-        lambda path: path.write_text("sources:\n  digits: {class_path: Digits, init_args: {image_size: 8}}\n"),
+        lambda path: path.write_text(
+            "sources:\n  digits: {class_path: ednag.data.Digits, init_args: {image_size: 8}}\n"
+        ),
         read_sources,
     ),
 }

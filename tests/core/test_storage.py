@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ednag.core.storage import atomic_write, load_state, save_state, write_json
+from ednag.core.storage import atomic_write, load_state, save_state, write_csv, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -46,3 +46,9 @@ def test_code_in_a_state_never_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged or not a saved state"):
         load_state(tmp_path / "state.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_texts_in_csv_are_never_formulas(tmp_path: Path) -> None:
+    rows = [{"name": "=1+1", "a": -1.5, "b": "+x"}, {"name": "plain", "a": 2, "b": "@y"}]
+    write_csv(tmp_path / "a.csv", rows)
+    assert (tmp_path / "a.csv").read_text() == "name,a,b\n'=1+1,-1.5,'+x\nplain,2,'@y\n"

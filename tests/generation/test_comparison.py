@@ -8,6 +8,7 @@ from scipy.stats import wilcoxon
 
 from ednag.fitness import BenchmarkFitness
 from ednag.generation.comparison import Comparison, Outcome, holm, mean_regret, signed_rank
+from ednag.generation.metrics import success_rate
 from ednag.samplers import LocalSearch, RandomSearch, Sampler
 from ednag.spaces import NASBench201, TransNAS101Micro
 from ednag.spaces.base import gene_strings
@@ -74,7 +75,7 @@ def test_rows_agree_with_plain_counting(compared: tuple[Comparison, Path, list[d
     assert "success@500" not in rows[0]  # beyond the budget
 
 
-def test_a_worse_twin_of_the_optimum_is_no_success(tmp_path: Path) -> None:
+def test_a_worse_twin_of_the_optimum_is_a_success_by_class_and_none_by_value(tmp_path: Path) -> None:
     """The best cell for room layout has an isomorphic one that the benchmark trained to a far worse loss."""
     space = TransNAS101Micro()
     fitness = BenchmarkFitness(str(TABLES / "transnas101_micro.npz"), "room_layout")
@@ -86,9 +87,17 @@ def test_a_worse_twin_of_the_optimum_is_no_success(tmp_path: Path) -> None:
     comparison = Comparison(space, fitness, {"random": RandomSearch()}, range(40), 800, together=40)
     outcome = comparison.run(tmp_path)[0]
     reached = outcome.best >= values.max()
-    assert torch.equal(outcome.first_hit.isfinite(), reached.any(1))
-    assert torch.equal(outcome.first_hit[reached.any(1)], reached.int().argmax(1)[reached.any(1)].double() + 1)
+    assert torch.equal(outcome.first_value.isfinite(), reached.any(1))
+    assert torch.equal(outcome.first_value[reached.any(1)], reached.int().argmax(1)[reached.any(1)].double() + 1)
     assert 0 < int(reached.any(1).sum()) < 40
+    sampled = RandomSearch().sample(space, fitness, range(40), 800)
+    for at in (200, 800):
+        row = comparison.rows([outcome])[0] | {"at": at}
+        by_class = success_rate(sampled.archive, fitness.optimum_keys(), at)
+        assert float((outcome.first_hit <= at).double().mean()) == by_class
+        assert row.get(f"success@{at}", by_class) == by_class
+        assert row.get(f"value@{at}", 0) <= by_class
+    assert int(outcome.first_value.isfinite().sum()) < int(outcome.first_hit.isfinite().sum())
 
 
 def test_files_tell_the_same(compared: tuple[Comparison, Path, list[dict]]) -> None:
@@ -119,3 +128,15 @@ def test_bad_arguments_are_refused(change: dict, compared: tuple[Comparison, Pat
     options = {"samplers": made.samplers, "seeds": range(2), "evaluations": 5, **change}
     with pytest.raises(ValueError, match=r"got|at least one"):
         Comparison(made.space, made.fitness, **options)
+
+
+@pytest.mark.parametrize("name", ["../escaped", "a/b", "", "..", ".hidden", "/tmp/x"])
+def test_a_name_that_is_no_folder_of_the_run_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a sampler's name is a folder of the run"):
+        Comparison(
+            NASBench201(),
+            BenchmarkFitness(str(TABLES / "transnas101_micro.npz"), "room_layout"),
+            {name: RandomSearch()},
+            range(2),
+            5,
+        )

@@ -306,3 +306,22 @@ def test_another_optimiser_is_no_resumption(tmp_path: Path, report: Report, sile
                 optimizer=lambda p, lr=lr: torch.optim.AdamW(p, lr),
                 lr_scheduler=lambda o, step=step: torch.optim.lr_scheduler.StepLR(o, step),
             )
+
+
+def test_a_network_beyond_the_memory_of_a_cpu_fails_alone(
+    tmp_path: Path, report: Report, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ednag.retraining.job import Job
+
+    train = Job.train
+
+    def first_is_too_large(job: Job, *args: object) -> object:
+        if job.rank == 1:
+            torch.empty(2**50, dtype=torch.uint8).zero_()
+        return train(job, *args)
+
+    monkeypatch.setattr(Job, "train", first_is_too_large)
+    arguments = (Digits(), Recipe(epochs=1), tmp_path, silent(limit_train_batches=1))
+    failed, finished = retrain(report, NASBench201(), *arguments, network=SMALL).results
+    assert (failed.status, finished.status) == ("failed", "finished")
+    assert "allocate" in failed.reason

@@ -41,7 +41,9 @@ def find(path: Path) -> Path:
     if run is None:
         raise FileNotFoundError(f"no {ARCHITECTURE} in {path}; give the folder of a retrained architecture (RUN/001)")
     summary = run / "summary.json"
-    finished = read_json(summary, "a summary of `ednag retrain`", f"give the folder of a network ({run / '001'})", _scores)
+    finished = read_json(
+        summary, "a summary of `ednag retrain`", f"give the folder of a network ({run / '001'})", _scores
+    )
     if not finished:
         raise ValueError(f"no architecture of {run} has been trained with success")
     return run / f"{max(finished, key=lambda rank: finished[rank]):03d}"

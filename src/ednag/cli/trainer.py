@@ -261,6 +261,11 @@ class EDNAGCLI(LightningCLI):
             logger.log_hyperparams(self.config_dump)
 
 
+def _extra_of(error: ModuleNotFoundError) -> str | None:
+    """Which of the optional loggers a message says is missing."""
+    return next((extra for extra in ("wandb", "tensorboard") if extra in str(error).lower()), None)
+
+
 def run(prog: str, words: list[str]) -> int:
     """Run a verb in a Trainer.
 
@@ -286,6 +291,12 @@ def run(prog: str, words: list[str]) -> int:
             abandon_directory(folder)
         if isinstance(error, MisconfigurationException):
             raise ValueError(str(error)) from error
+        if type(error).__module__.split(".")[0] == "wandb":
+            raise ValueError(f"W&B: {error}; log in with `wandb login`, or set WANDB_MODE=offline") from error
+        if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error)):
+            raise ModuleNotFoundError(
+                f"{extra} is not installed; install it with: pip install 'ednag[{extra}]'"
+            ) from error
         raise
     finally:
         release_directories()

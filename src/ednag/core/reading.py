@@ -57,8 +57,8 @@ def reading(path: Path | str, kind: str, remedy: str, passes: tuple[type[Excepti
     except Exception as error:  # what damaged content makes a parser raise can be almost anything
         if isinstance(error, (FileNotFoundError, *passes)):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = f"no {lines[0]}" if isinstance(error, KeyError) else lines[0]
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = f"no {text}" if isinstance(error, KeyError) else text
         shown = reason if len(reason) <= 120 else f"{reason[:117]}..."  # some reasons quote half the file
         raise ValueError(f"{path} is damaged or not {kind} ({shown}); {remedy}") from None
 

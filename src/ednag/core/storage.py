@@ -48,12 +48,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, atomically; the columns are the keys of all rows, in order of appearance."""
+    """Write rows as CSV, atomically; the columns are the keys of all rows, in order of appearance.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows([{name: _harmless(value) for name, value in row.items()} for row in rows])
     atomic_write(path, lambda stream: stream.write(text.getvalue().encode()))
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -47,6 +47,15 @@ class Retraining:
     report_images: bool = True
 
 
+UNSUITED = (
+    pl.callbacks.LearningRateFinder,
+    pl.callbacks.BatchSizeFinder,
+    pl.callbacks.StochasticWeightAveraging,
+    pl.callbacks.Timer,
+)
+"""Callbacks that interfere with a recipe."""
+
+
 def retrain_in(
     folder: Path, trainer: Trainer, report: Report, data: pl.LightningDataModule | None, plan: Retraining
 ) -> Summary:
@@ -60,10 +69,15 @@ def retrain_in(
         plan: what to train, and how.
 
     Raises:
-        ValueError: if there are no images, or ``max_epochs`` was set in place of the recipe's epochs.
+        ValueError: if there are no images, ``max_epochs`` was set in place of the recipe's epochs, or a callback of the
+            trainer interferes with the recipe.
     """
     if data is None:
         raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+    if unsuited := [type(c).__name__ for c in trainer.callbacks if isinstance(c, UNSUITED)]:
+        raise ValueError(
+            f"{unsuited[0]} changes how long or how fast a network learns, which the recipe says; leave it out"
+        )
     if trainer.max_epochs_asked is not None:
         raise ValueError(
             f"trainer.max_epochs is {trainer.max_epochs_asked}, but the recipe says how long a network is trained: "

@@ -122,6 +122,7 @@ class Trainer(pl.Trainer):
         Raises:
             ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with.
         """
+        self._refuse_epochs("generate", "--evaluations says how long it goes on")
         if retrain and datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
         generation = Generation(
@@ -176,6 +177,7 @@ class Trainer(pl.Trainer):
             checkpoints: numbers of evaluations at which success and regret are reported.
             together: runs that advance in one batch; bounds memory.
         """
+        self._refuse_epochs("compare", "--evaluations says how long it goes on")
         comparison = Comparison(space, fitness, samplers, seeds_of(runs, seed), evaluations, checkpoints, together)
         callback = ComparisonCallback(comparison, datamodule)
         self._with_seeds(callback, comparison.seeds)
@@ -221,6 +223,7 @@ class Trainer(pl.Trainer):
             seed: of everything random.
             workers: processes, of one thread each.
         """
+        self._refuse_epochs("collect", "--budget.steps says how long a network is trained")
         collection = Collection(
             Path(self.default_root_dir),
             Plan(space, sampler, architectures, streams, budget or Budget(), network or {}, seed),
@@ -246,6 +249,10 @@ class Trainer(pl.Trainer):
         )
         finish(Path(self.default_root_dir), self.loggers)
         return {**counts, "training_seconds": seconds["training"]}
+
+    def _refuse_epochs(self, verb: str, instead: str) -> None:
+        if self.max_epochs_asked is not None:
+            raise ValueError(f"{verb} has no epochs, got trainer.max_epochs {self.max_epochs_asked}; {instead}")
 
     def _with_seeds(self, callback: pl.Callback, seeds: Sequence[int]) -> None:
         """Let a callback work with seeds on the devices of this Trainer, each of which gets a share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.classify.classifier import load
-from ednag.classify.saved import ARCHITECTURE, WEIGHTS
+from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS
 from ednag.core.storage import atomic_write, write_json
 
 TOLERANCE = 1e-4
@@ -95,7 +96,7 @@ def write_safetensors(network: nn.Module, architecture: dict[str, Any], output: 
     """Write weights and architecture, and read them back."""
     from safetensors.torch import save
 
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    write_json(output / ARCHITECTURE, architecture)
-    atomic_write(output / WEIGHTS, lambda stream: stream.write(save(weights)))
+    content = save({name: value.contiguous() for name, value in network.state_dict().items()})
+    atomic_write(output / WEIGHTS, lambda stream: stream.write(content))
+    write_json(output / ARCHITECTURE, {**architecture, DIGEST: hashlib.sha256(content).hexdigest()})
     return Exported("safetensors", output / WEIGHTS, difference(load(output), network, random_inputs(architecture, 2)))

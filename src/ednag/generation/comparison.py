@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,14 @@ class Outcome:
     Attributes:
         name: of the sampler.
         best: best fitness after each distinct evaluation, float64 ``(R, E)``; a run that ended early keeps its last.
-        first_hit: distinct evaluations until the optimum was evaluated, ``(R,)``; infinite if it never was, NaN
-            if the optimum is unknown.
+        first_hit: distinct evaluations until a member of the optimum's class was evaluated, ``(R,)``; infinite if none
+            was, NaN if the optimum is unknown.
         selected: metrics of each run's best architecture, looked up after it had ended, ``(R,)`` each.
         evaluations: distinct architectures each run evaluated, int64 ``(R,)``.
         lookups: architectures each run asked for, int64 ``(R,)``.
         seconds: wall-clock for all runs.
+        first_value: as ``first_hit``, until the optimal value was reached: later where a benchmark trained the members of
+            a class one by one, with different outcomes.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Outcome:
     evaluations: Tensor
     lookups: Tensor
     seconds: float
+    first_value: Tensor | None = None
 
 
 class Comparison:
@@ -85,6 +89,10 @@ class Comparison:
     ) -> None:
         if not samplers:
             raise ValueError("name at least one sampler to compare")
+        if odd := [name for name in samplers if not re.fullmatch(r"\w[\w .+-]*", name)]:
+            raise ValueError(
+                f"a sampler's name is a folder of the run: letters, digits, and . + - _ in it; got {odd[0]!r}"
+            )
         if len(seeds) < 1 or evaluations < 1 or together < 1:
             raise ValueError(
                 f"need runs, evaluations and together >= 1, got {len(seeds)}, {evaluations} and {together}"
@@ -141,6 +149,7 @@ class Comparison:
             evaluations=torch.cat([part.evaluations for part in parts]),
             lookups=torch.cat([part.lookups for part in parts]),
             seconds=sum(part.seconds for part in parts),
+            first_value=torch.cat([part.first_value for part in parts if part.first_value is not None]),
         )
 
     def _outcome(self, name: str, fitness: Fitness, archive: Archive, seconds: float) -> Outcome:
@@ -149,28 +158,29 @@ class Comparison:
         return Outcome(
             name=name,
             best=best_so_far(archive, self.evaluations).cpu(),
-            first_hit=self._first_hit(fitness, archive).cpu(),
+            first_hit=first_place(self._hits(fitness, archive), fitness.optimum).cpu(),
             selected={key: value.cpu() for key, value in fitness.reveal(chosen).items()},
             evaluations=archive.count.cpu(),
             lookups=archive.lookups.cpu(),
             seconds=seconds,
+            first_value=first_place(reached(fitness, archive), fitness.optimum).cpu(),
         )
 
-    def _first_hit(self, fitness: Fitness, archive: Archive) -> Tensor:
-        """Place in each run's archive, from 1, of the first architecture with the optimal fitness.
+    def _hits(self, fitness: Fitness, archive: Archive) -> Tensor:
+        """Mark the entries that are of the optimum's isomorphism class, or have its value, bool ``(R, M)``.
 
-        Only the value counts: benchmarks have trained some isomorphic architectures one by one, with different outcomes.
+        An architecture is evaluated once, through any member of its class: whichever that is, the class was found.
         """
-        if fitness.optimum is None:
-            return torch.full((len(archive.count),), torch.nan, dtype=torch.float64)
-        hits = (archive.fitness >= fitness.optimum) & archive.filled
-        place = hits.int().argmax(1).double() + 1
-        return place.where(hits.any(1), torch.inf)
+        keys, found = fitness.optimum_keys(), reached(fitness, archive)
+        if keys is None:
+            return found
+        return found | (torch.isin(archive.keys, keys.to(archive.keys.device)) & archive.filled)
 
     def rows(self, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         """Sum the outcomes up, one row a sampler.
 
-        Success is the share of runs that have evaluated the optimum, regret the mean distance of the best so far from
+        Success is the share of runs that have evaluated a member of the optimum's class (``value`` beside it: that have
+        reached the optimal value), regret the mean distance of the best so far from
         it (from the best that any run found, if the optimum is unknown). ``p_value`` is of Wilcoxon's signed-rank
         test, paired by seed, on the mean regret over the whole budget against the first sampler, Holm-corrected.
         """
@@ -190,6 +200,8 @@ class Comparison:
         if not bool(outcome.first_hit.isnan().any()):
             for point in self.checkpoints:
                 row[f"success@{point}"] = float((outcome.first_hit <= point).double().mean())
+            for point in self.checkpoints if outcome.first_value is not None else ():
+                row[f"value@{point}"] = float((outcome.first_value <= point).double().mean())
         for point in self.checkpoints:
             row[f"regret@{point}"] = float((target - outcome.best[:, point - 1]).mean())
         row["mean_regret"] = area
@@ -215,6 +227,20 @@ class Comparison:
         curves = [draw(name, some) for name, some in lines.items()]
         comparison_figure(curves, self.fitness.name, [folder / "comparison.png", folder / "comparison.svg"])
         return rows
+
+
+def reached(fitness: Fitness, archive: Archive) -> Tensor:
+    """Mark the entries with the optimal fitness, bool ``(R, M)``; none if it is not known."""
+    optimum = torch.inf if fitness.optimum is None else fitness.optimum
+    return (archive.fitness >= optimum) & archive.filled
+
+
+def first_place(hits: Tensor, optimum: float | None) -> Tensor:
+    """Place, from 1, of the first entry that is marked, float64 ``(R,)``: infinite if none is, NaN without an optimum."""
+    if optimum is None:
+        return torch.full((len(hits),), torch.nan, dtype=torch.float64)
+    place = hits.int().argmax(1).double() + 1
+    return place.where(hits.any(1), torch.inf)
 
 
 def mean_regret(outcome: Outcome, target: float, worst: float) -> Tensor:

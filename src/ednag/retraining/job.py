@@ -175,7 +175,9 @@ class Job:
             classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher)
             try:
                 scores = self.train(trainer, classifier, data, checkpoint)
-            except (NonFiniteLoss, torch.OutOfMemoryError) as error:
+            except (NonFiniteLoss, RuntimeError, MemoryError) as error:
+                if not (isinstance(error, NonFiniteLoss) or out_of_memory(error)):
+                    raise
                 log.warning("architecture %d (%s) failed: %s", self.rank, self.candidate.architecture, error)
                 return self.result(costs, checkpoint, {}, reason=str(error))
         if not all(math.isfinite(value) for value in scores.values()):
@@ -282,6 +284,11 @@ class Job:
         )
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a network was too large for the memory of its device; a CPU's allocator says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Make a plain Trainer that logs to CSV; see :class:`TrainerFactory`."""
     logger = CSVLogger(folder, name="logs")
@@ -335,7 +342,16 @@ def _job(
     }
 
 
-INDIFFERENT = {"root", "path", "download", "num_workers", "in_memory", "memory_limit", "prepare_data_per_node", "trainer"}
+INDIFFERENT = {
+    "root",
+    "path",
+    "download",
+    "num_workers",
+    "in_memory",
+    "memory_limit",
+    "prepare_data_per_node",
+    "trainer",
+}
 """Options of a data module that say where images are and how they are read, not what they are."""
 
 
