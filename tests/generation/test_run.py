@@ -1,3 +1,5 @@
+import re
+import time
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -265,3 +267,14 @@ def test_a_report_says_what_knowledge_is_worth_and_whose_was_left_out(tmp_path: 
     assert all(set(candidate.scores) == {"disagreement"} for candidate in report.candidates)
     for note in report.notes:
         assert note in report_table(report)
+
+
+def test_the_estimate_is_of_what_a_run_takes(tmp_path: Path) -> None:
+    """The sampler's work dwarfs a fitness that is counted in microseconds, and limits are counted for every proposal."""
+    for options in ({"sampler": ArchiveDiffusion(), "evaluations": 150}, {"limits": Limits(max_params=9e5)}):
+        text = estimate(generation(**options), None)
+        begun = time.perf_counter()
+        generation(**options).run(tmp_path / str(len(options)))
+        took = time.perf_counter() - begun
+        told = float(re.search(r"about ([\d.,]+) s in all", text)[1].replace(",", ""))
+        assert took / 10 < told < 10 * took, (told, took)  # it was wrong by orders of magnitude

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -325,3 +326,14 @@ def test_a_network_beyond_the_memory_of_a_cpu_fails_alone(
     failed, finished = retrain(report, NASBench201(), *arguments, network=SMALL).results
     assert (failed.status, finished.status) == ("failed", "finished")
     assert "allocate" in failed.reason
+
+
+def test_limits_of_a_generation_hold_for_what_is_built(tmp_path: Path, report: Report, silent: Silent) -> None:
+    limited = dataclasses.replace(report, limits={"max_params": 5000.0})
+    arguments = (NASBench201(), Digits(), Recipe(epochs=1))
+    with pytest.raises(ValueError, match=r"params as built here, more than the max_params of 5,000 .*--cost.network"):
+        retrain(limited, *arguments, tmp_path / "run", silent(), network={"channels": 16, "cells": 5})
+    assert not (tmp_path / "run").exists()
+    made = silent(limit_train_batches=1)
+    kept = retrain(limited, *arguments, tmp_path / "run", made, network={"channels": 2, "cells": 1}, top_k=1)
+    assert kept.results[0].params <= 5000

@@ -37,8 +37,8 @@ from ednag.cli.run_directory import (
     save_config,
     shared_run_dir,
 )
-from ednag.engine.fit_report import FitReport
 from ednag.core.interruption import Stopped, stoppable
+from ednag.engine.fit_report import FitReport
 from ednag.engine.fitting import FitProgress
 from ednag.engine.trainer import Trainer
 from ednag.generation.report import Report

@@ -200,7 +200,8 @@ class Comparison:
         if not bool(outcome.first_hit.isnan().any()):
             for point in self.checkpoints:
                 row[f"success@{point}"] = float((outcome.first_hit <= point).double().mean())
-            for point in self.checkpoints if outcome.first_value is not None else ():
+        if outcome.first_value is not None and not bool(outcome.first_value.isnan().any()):
+            for point in self.checkpoints:
                 row[f"value@{point}"] = float((outcome.first_value <= point).double().mean())
         for point in self.checkpoints:
             row[f"regret@{point}"] = float((target - outcome.best[:, point - 1]).mean())

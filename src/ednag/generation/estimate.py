@@ -1,4 +1,4 @@
-"""What a generation would do and cost, from scoring a few architectures."""
+"""What a generation would do and cost, from its first rounds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from torch import Tensor
 from ednag.core.archive import first_occurrence
 from ednag.core.noise import Noise
 from ednag.generation.run import Generation
+from ednag.samplers import State
 
 
 def estimate(generation: Generation, data: pl.LightningDataModule | None, device: torch.device | str = "cpu") -> str:
-    """Say what a generation would do and, from scoring a few random architectures, what it would cost.
+    """Say what a generation would do and, from its first rounds, what it would cost.
+
+    A few random architectures are scored first, limits included; if a round of such can be afforded, the first rounds are
+    then run as they would be, so that the sampler's own work counts as well.
 
     Args:
         generation: the plan.
@@ -27,9 +31,9 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
     genes = genes[space.valid(genes)]
     genes = genes[first_occurrence(space.identity(genes))][:3]
     asked = torch.ones(len(genes), dtype=torch.bool, device=device)
-    generation.fitness(genes[:1], asked[:1])  # pays for what is prepared once
+    generation.constrained(genes[:1], asked[:1])  # pays for what is prepared once
     begun = time.perf_counter()
-    generation.fitness(genes[1:], asked[1:])
+    generation.constrained(genes[1:], asked[1:])
     each = (time.perf_counter() - begun) / max(len(genes) - 1, 1)
     runs = len(generation.seeds)
     if generation.evaluations is None:
@@ -38,6 +42,10 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
     else:
         most = generation.evaluations
     most = min(most, space.size)
+    seconds = each * most * runs
+    if each * runs * ROUND < PROBED:
+        seconds = max(seconds, seconds_by_rounds(generation, most))
+        each = seconds / (most * runs)
     lines = {
         "space": f"{space.name}: {space.size:.6g} gene strings of {space.num_genes} genes",
         "fitness": generation.fitness.name,
@@ -45,9 +53,57 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
         "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
         "evaluations": f"at most {most:,} distinct architectures per run",
         "limits": ", ".join(f"{k}={v:g}" for k, v in vars(generation.limits).items() if v is not None) or "none",
-        "cost": f"{each * 1000:.3g} ms per evaluation on {device}: at most {each * most * runs:,.1f} s in all",
+        "cost": f"{each * 1000:.3g} ms per evaluation on {device}: about {seconds:,.1f} s in all",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
+
+
+PROBED = 3.0
+"""Seconds that the first rounds may take."""
+
+ROUND = 32
+"""Architectures that a first round is taken to have."""
+
+
+class _Enough(Exception):  # noqa: N818
+    """The first rounds have told enough."""
+
+
+def seconds_by_rounds(generation: Generation, most: int) -> float:
+    """Run the first rounds for :data:`PROBED` seconds, and scale what the later of them took to all evaluations.
+
+    Args:
+        generation: set up; nothing is saved.
+        most: evaluations per run.
+
+    Returns:
+        seconds of the whole generation.
+    """
+    begun = time.perf_counter()
+    marks: list[tuple[float, float]] = []
+
+    def after_round(state: State, genes: Tensor, values: Tensor) -> None:
+        marks.append((time.perf_counter() - begun, float(state.archive.count.double().mean())))
+        if marks[-1][0] > PROBED and len(marks) > 1:
+            raise _Enough
+
+    generation.constrained.generating = True
+    try:
+        generation.sampler.sample(
+            generation.problem,
+            generation.constrained,
+            generation.seeds,
+            generation.evaluations,
+            generation.device,
+            None,
+            after_round,
+        )
+        return time.perf_counter() - begun
+    except _Enough:
+        (half, before), (end, after) = marks[len(marks) // 2 - 1], marks[-1]
+        return end + (end - half) / max(after - before, 1.0) * max(most - after, 0.0)
+    finally:
+        generation.constrained.generating = False
 
 
 def _indifferent(genes: Tensor, valid: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class Report:
             (``reference``, ``cost``, ``fitness``, ``hypervolume`` of all runs together, ``mean`` and ``deviation`` over
             runs). The candidates are the front then.
         counts: seeds, look-ups, distinct evaluations, and the rates of valid, unique and novel architectures.
+        limits: what each network was allowed to cost, by the names of :class:`ednag.costs.model.Limits`.
         version: :data:`REPORT_VERSION`.
 
     Examples:
@@ -73,6 +74,7 @@ class Report:
     counts: dict[str, float] = field(default_factory=dict)
     front: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    limits: dict[str, float] = field(default_factory=dict)
     version: int = REPORT_VERSION
 
     def save(self, path: Path) -> None:

@@ -217,6 +217,7 @@ class Generation:
             counts=self._counts(state.archive),
             notes=[*self.fitness.notes(), *(f"prior {line}" for p in self.priors for line in p.notes())],
             front=None if self.front is None else self.front.summary(state.archive),
+            limits={name: value for name, value in vars(self.limits).items() if value is not None},
         )
 
     def _candidates(self, archive: Archive) -> list[Candidate]:

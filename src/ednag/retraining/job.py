@@ -22,6 +22,7 @@ from ednag.core.fingerprint import describe_object, is_plain
 from ednag.core.reading import read_json, reading
 from ednag.core.storage import atomic_write, load_state, write_json
 from ednag.costs.counting import Costs, count_costs
+from ednag.costs.model import LIMITED
 from ednag.data.describe import ImageTask, describe_data
 from ednag.data.digests import describe_splits
 from ednag.data.module import ImageDataModule
@@ -103,6 +104,7 @@ def retrain(
     _check_space(report, space, chosen)
     run_dir, options = Path(run_dir), dict(network or {})
     task = describe_data(data)
+    _check_limits(report, space, chosen, task, options)
     _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data, supernets))
     make_trainer, summary = make_trainer or default_trainer, Summary([], run_dir, list(supernets))
     for rank, candidate in enumerate(chosen, 1):
@@ -195,11 +197,7 @@ class Job:
         Raises:
             ValueError: if the space doesn't know an option.
         """
-        genes = torch.tensor(self.candidate.genes)
-        try:
-            return space.build(genes, self.task.num_classes, **{"in_channels": self.task.in_channels, **self.network})
-        except TypeError as error:
-            raise ValueError(f"network options {self.network} don't suit {space.name} ({error})") from None
+        return build_candidate(self.candidate, space, self.task, self.network)
 
     def prepare(self, network: nn.Module, space: SearchSpace, data: pl.LightningDataModule) -> nn.Module | None:
         """Begin fine-tuning, if the recipe asks for it and no checkpoint does; return the teacher, if there is one."""
@@ -289,6 +287,19 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def build_candidate(candidate: Candidate, space: SearchSpace, task: ImageTask, options: Mapping[str, Any]) -> nn.Module:
+    """Build the network of an architecture for a task.
+
+    Raises:
+        ValueError: if the space doesn't know an option.
+    """
+    genes = torch.tensor(candidate.genes)
+    try:
+        return space.build(genes, task.num_classes, **{"in_channels": task.in_channels, **options})
+    except TypeError as error:
+        raise ValueError(f"network options {dict(options)} don't suit {space.name} ({error})") from None
+
+
 def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Make a plain Trainer that logs to CSV; see :class:`TrainerFactory`."""
     logger = CSVLogger(folder, name="logs")
@@ -311,6 +322,25 @@ def _check_space(report: Report, space: SearchSpace, chosen: list[Candidate]) ->
                 f"the genes {candidate.genes} in the report are {space.describe(genes)}, not the architecture named "
                 f"beside them, {candidate.architecture}; generate the report again"
             )
+
+
+def _check_limits(
+    report: Report, space: SearchSpace, chosen: list[Candidate], task: ImageTask, options: dict[str, Any]
+) -> None:
+    """Refuse networks that cost more as built here than the report's generation allowed, which may have counted others."""
+    counted = {name: limit for name, limit in report.limits.items() if name in ("max_params", "max_flops")}
+    for candidate in chosen if counted else ():
+        with torch.random.fork_rng(devices=[]):
+            network = build_candidate(candidate, space, task, options)
+        costs = count_costs(network, (task.in_channels, *task.image_size))
+        for name, limit in counted.items():
+            cost = getattr(costs, LIMITED[name])
+            if cost > limit:
+                raise ValueError(
+                    f"{candidate.architecture} has {cost:,} {LIMITED[name]} as built here, more than the {name} of "
+                    f"{limit:,.0f} that its generation was given; count the network that is built (generate with the same "
+                    "--cost.network as retrain's --network), or generate without the limit"
+                )
 
 
 def _job(
