@@ -28,19 +28,21 @@ class Exported:
     Attributes:
         format: what was written.
         path: the file (of the weights, for ``safetensors``).
-        error: largest difference to the original outputs on random images, relative to the largest (at least 1).
+        error: largest difference to the original outputs on ``images``, relative to the largest (at least 1).
         told: what else was measured: accuracies in percent, milliseconds an image.
+        images: what both were given.
     """
 
     format: str
     path: Path
     error: float
     told: Mapping[str, float] = field(default_factory=dict)
+    images: str = "random images"
 
     def __str__(self) -> str:
         """Say what was written and how well it agrees."""
         more = "".join(f"; {name} {value:.4g}" for name, value in self.told.items())
-        return f"{self.format}: {self.path} (differs by at most {self.error:.1e} on random images{more})"
+        return f"{self.format}: {self.path} (differs by at most {self.error:.1e} on {self.images}{more})"
 
 
 def random_inputs(architecture: Mapping[str, Any], batch: int, integers: bool = False) -> Tensor:

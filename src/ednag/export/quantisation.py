@@ -64,7 +64,7 @@ def write_int8(
         part.replace(path)
     told = compare(source, path, data, integers)
     write_json(output / "network.int8.json", told)
-    return Exported("onnx_int8", path, told.pop("largest relative difference"), told)
+    return Exported("onnx_int8", path, told.pop("largest relative difference"), told, "the test images")
 
 
 class Reader:
