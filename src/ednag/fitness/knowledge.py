@@ -49,7 +49,7 @@ class KnowledgeFitness(Fitness):
             cells are the same, but for pooling.
         exclude: names of data sets to leave out too.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ednag.spaces import NASBench201
         >>> space, fitness = NASBench201(), KnowledgeFitness(exclude=["cifar10"])
