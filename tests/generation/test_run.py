@@ -42,6 +42,32 @@ def generation(**options: object) -> Generation:
     return made
 
 
+class Doubtful(Fitness):
+    """Grows with the genes but for one lucky cell, and says how far each score may be off."""
+
+    name = "doubtful"
+
+    def score(self, genes: torch.Tensor) -> torch.Tensor:
+        return genes.double().sum(-1) + 30 * self._lucky(genes)
+
+    def standard_error(self, genes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return torch.where(self._lucky(genes), 30.0, 0.5).double()
+
+    def _lucky(self, genes: torch.Tensor) -> torch.Tensor:
+        return genes.sum(-1) == 9
+
+
+def test_where_errors_are_declared_the_report_chooses_by_posterior_mean(tmp_path: Path) -> None:
+    made = generation(fitness=Doubtful(), sampler=RandomSearch(), seeds=(4, 5), top_k=3, evaluations=60)
+    state = made.run(tmp_path)
+    report = made.report(state)
+    assert state.archive.fitness.max() == 39
+    means = [candidate.scores["posterior mean"] for candidate in report.candidates]
+    assert means == sorted(means, reverse=True)
+    assert report.candidates[0].fitness < 30
+    assert report.candidates[0].fitness > 15
+
+
 def test_the_report_holds_the_best_distinct_architectures_of_all_runs(tmp_path: Path) -> None:
     made = generation(seeds=(4, 5, 6), top_k=7)
     state = made.run(tmp_path)

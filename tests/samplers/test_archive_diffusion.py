@@ -5,7 +5,7 @@ import torch
 
 from ednag.core.archive import INFEASIBLE
 from ednag.core.storage import load_state, save_state
-from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State, archive_diffusion
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State, surrogate
 from ednag.samplers.archive_diffusion import Members
 from ednag.spaces import NASBench201, SearchSpace
 from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
@@ -193,7 +193,7 @@ def test_a_run_judges_how_noisy_its_fitness_is() -> None:
 def test_more_runs_than_are_screened_at_once_change_nothing(monkeypatch) -> None:
     sampler = ArchiveDiffusion(prior=lambda genes, valid: -closeness(genes, valid))
     whole = sampler.sample(SPACE, lucky, range(5), 40).archive
-    monkeypatch.setattr(archive_diffusion, "RUNS", 2)
+    monkeypatch.setattr(surrogate, "RUNS", 2)
     parts = sampler.sample(SPACE, lucky, range(5), 40).archive
     assert torch.equal(parts.keys, whole.keys)
 

@@ -67,6 +67,13 @@ def test_regression_is_the_textbook_formula(space: NASBench201, declared: bool) 
         assert bound.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
+def test_noise_is_related_to_a_signal_that_spreads_random_architectures_by_as_much() -> None:
+    model, x = GaussianProcess(), GaussianProcess().embed(SPACE, SPACE.random(Noise([3]), 400))
+    covariance = model.kernel(SPACE, x[:, :200], x[:, 200:], torch.ones(1, 200, dtype=torch.bool))
+    spread = 1 - float(covariance.mean())
+    assert float(model.relative(torch.tensor(2.0))) == pytest.approx(2 * spread, rel=0.1)
+
+
 def test_optimism_falls_with_the_number_of_members() -> None:
     model, known, target, member, asked = posed(SPACE, m=90)
     member[1] = torch.arange(90) < 70

@@ -182,6 +182,20 @@ class Fitness(ABC):
         """Say what the scores mean and how far they can be trusted, in lines for the report; nothing by default."""
         return []
 
+    def standard_error(self, genes: Tensor, scores: Tensor) -> Tensor | None:
+        """Return how far scores may be from the truth by chance; ``None``, the default, declares nothing.
+
+        A sampler then trusts uncertain scores less, and the report chooses by posterior mean, not by the luckiest draw.
+
+        Args:
+            genes: evaluated architectures, int64 ``(*B, L)``.
+            scores: their scores, float64 ``(*B,)``; anything where not finite.
+
+        Returns:
+            standard errors >= 0 in the units of the scores, float64 ``(*B,)``.
+        """
+        return None
+
     def details(self, genes: Tensor) -> dict[str, Tensor]:
         """Return the components of the scores of evaluated architectures; none by default.
 

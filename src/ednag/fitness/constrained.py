@@ -131,6 +131,10 @@ class ConstrainedFitness(Fitness):
         """Score architectures, int64 ``(n, L)``, under the limits."""
         return self(genes, torch.ones(len(genes), dtype=torch.bool, device=genes.device))
 
+    def standard_error(self, genes: Tensor, scores: Tensor) -> Tensor | None:
+        """Standard errors of the wrapped fitness's scores, see :meth:`Fitness.standard_error`."""
+        return self.fitness.standard_error(genes, scores)
+
     def details(self, genes: Tensor) -> dict[str, Tensor]:
         """Parts of the wrapped fitness's scores, see :meth:`Fitness.details`."""
         return self.fitness.details(genes)

@@ -114,6 +114,14 @@ class TrainingFitness(Fitness):
         """Train architectures one after the other, see :meth:`Fitness.score`."""
         return torch.tensor([self.train(one)["valid"] for one in genes], dtype=torch.float64, device=genes.device)
 
+    def standard_error(self, genes: Tensor, scores: Tensor) -> Tensor:
+        """Binomial error of an accuracy on so many validation images, see :meth:`Fitness.standard_error`.
+
+        Luck of the training itself is not in it; a sampler judges that from all scores.
+        """
+        share = (scores / 100).clamp(0, 1)
+        return 100 * (share * (1 - share) / len(self._task.val.labels)).sqrt()
+
     def train(self, genes: Tensor) -> dict[str, float]:
         """Train one architecture, int64 ``(L,)``; the same numbers each time on one kind of machine.
 

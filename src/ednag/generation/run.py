@@ -28,6 +28,7 @@ from ednag.generation.front import Front
 from ednag.generation.metrics import unique_rate
 from ednag.generation.report import Candidate, Report
 from ednag.samplers import ParetoDiffusion, Problem, Sampler, State
+from ednag.samplers.posterior import likely_worth
 from ednag.spaces import SearchSpace
 
 Row = dict[str, float]
@@ -221,10 +222,15 @@ class Generation:
         )
 
     def _candidates(self, archive: Archive) -> list[Candidate]:
-        """Best distinct architectures of all runs, or the front; ties by the earlier evaluation, then the lower seed."""
-        ok = (feasible(archive.fitness) & archive.filled).nonzero()
+        """Best distinct architectures of all runs, or the front; ties by the earlier evaluation, then the lower seed.
+
+        If the fitness declares its standard errors, best means the posterior mean, not the luckiest draw.
+        """
+        noisy = replace(self.problem, error=None if self.front else self.fitness.standard_error)
+        worth = likely_worth(noisy, archive)
+        ok = (feasible(worth) & archive.filled).nonzero()
         order = ok[ok[:, 1].argsort(stable=True)]
-        order = order[archive.fitness[order[:, 0], order[:, 1]].argsort(descending=True, stable=True)]
+        order = order[worth[order[:, 0], order[:, 1]].argsort(descending=True, stable=True)]
         chosen: dict[int, tuple[int, int]] = {} if self.front is None else dict(enumerate(self.front.places(archive)))
         for run, place in order.tolist() if self.front is None else ():
             chosen.setdefault(int(self.space.identity(archive.genes[run, place])), (run, place))
@@ -234,6 +240,8 @@ class Generation:
             return []
         genes = torch.stack([archive.genes[run, place] for run, place in chosen.values()])
         scores = {**self.fitness.details(genes), **self.fitness.reveal(genes)}
+        if worth is not archive.fitness:
+            scores["posterior mean"] = torch.stack([worth[run, place] for run, place in chosen.values()])
         costs = self.constrained.costs(genes)
         return [
             Candidate(

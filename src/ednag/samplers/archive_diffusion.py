@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,8 +15,9 @@ from ednag.diffusion.schedules import Levels, Schedule
 from ednag.evolution.operators import mutate_some, roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
+from ednag.samplers.posterior import declared_noise
 from ednag.samplers.problem import ENUMERABLE, Problem
-from ednag.samplers.surrogate import USUAL_NUGGET, GaussianProcess, Prior, Score, normal_scores
+from ednag.samplers.surrogate import GaussianProcess, Prior, Score, in_parts, normal_scores
 from ednag.spaces.base import gene_strings
 
 
@@ -148,7 +148,8 @@ class ArchiveDiffusion(Sampler):
         first = self.initial + len(state.space.seeds())
         memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero}
         memory["best"] = torch.full(zero.shape, -torch.inf, dtype=torch.float64, device=zero.device)
-        memory["judge"], memory["nugget"] = zero, torch.full_like(memory["best"], USUAL_NUGGET)
+        nugget = 1.0 if self.surrogate is None else self.surrogate.nuggets[0]
+        memory["judge"], memory["nugget"] = zero, torch.full_like(memory["best"], nugget)
         memory["exhausted"] = torch.zeros_like(zero, dtype=torch.bool)
         return replace(state, memory=memory)
 
@@ -259,11 +260,11 @@ class ArchiveDiffusion(Sampler):
         """Choose the surrogate's nugget anew in runs whose epoch has grown by an eighth since."""
         count, memory = state.archive.count, state.memory
         due = (count >= memory["judge"]).nonzero().flatten()
-        if self.surrogate is None or len(due) == 0:
+        if self.surrogate is None or len(self.surrogate.nuggets) == 1 or len(due) == 0:
             return state
-        genes, real, rank = members.genes[due], members.real[due], members.rank[due]
-        known = self.surrogate.embed(state.space, genes)
-        nugget = self.surrogate.likeliest(state.space, known, normal_scores(rank, real), real)
+        real, noise = members.real[due], _declared(state.problem, members, self.surrogate)[due]
+        known = self.surrogate.embed(state.space, members.genes[due])
+        nugget = self.surrogate.likeliest(state.space, known, normal_scores(members.rank[due], real), real, noise)
         later = count + ((count - memory["epoch"]) // 8).clamp(min=4)
         judge = memory["judge"].index_copy(0, due, later[due])
         return replace(state, memory={**memory, "judge": judge, "nugget": memory["nugget"].index_copy(0, due, nugget)})
@@ -280,10 +281,10 @@ class ArchiveDiffusion(Sampler):
         score = self._calibrated(state.problem, pool.device)
         prior = () if score is None else (score(members.genes, members.real), score(pool, space.valid(pool)))
         bound = in_parts(
-            lambda known, target, real, asked, nugget, *prior: model.score(
-                space, known, target, real, asked, (prior[0], prior[1]) if prior else None, nugget
+            lambda known, target, real, asked, nugget, noise, *prior: model.score(
+                space, known, target, real, asked, (prior[0], prior[1]) if prior else None, nugget, noise
             ),
-            *(known, target, members.real, asked, state.memory["nugget"]),
+            *(known, target, members.real, asked, state.memory["nugget"], _declared(state.problem, members, model)),
             *prior,
         )
         return plain.where(opening[:, None], bound)
@@ -334,9 +335,12 @@ class ArchiveDiffusion(Sampler):
         return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
 
 
-def in_parts(function: Callable[..., Tensor], *of: Tensor) -> Tensor:
-    """Apply a function to :data:`RUNS` runs at a time; each tensor, and the result, has a leading dimension ``R``."""
-    return torch.cat([function(*part) for part in zip(*(torch.split(one, RUNS) for one in of), strict=True)])
+def _declared(problem: Problem, members: Members, model: GaussianProcess) -> Tensor:
+    """Variance that the fitness declares of each member, relative to the model's signal, float64 ``(R, M)``."""
+    error = None if problem.error is None else problem.error(members.genes, members.worth)
+    if error is None:
+        return torch.zeros_like(members.rank)
+    return model.relative(declared_noise(members.worth, error, members.real))
 
 
 LEVELS = (0.2, 0.45, 0.7, 1.0)
@@ -344,6 +348,3 @@ LEVELS = (0.2, 0.45, 0.7, 1.0)
 
 CANDIDATES = 1024
 """Uniform architectures among which a prior chooses the first ones."""
-
-RUNS = 32
-"""Runs whose proposals are made and screened at once: what they need fits into a processor's cache."""

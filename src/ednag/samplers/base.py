@@ -192,8 +192,9 @@ class Sampler(ABC):
         self, state: State, fitness: FitnessFunction, evaluations: int | None = None
     ) -> tuple[State, Tensor, Tensor]:
         """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
-        if state.problem.partial != (partial := bool(getattr(fitness, "partial", False))):
-            state = replace(state, problem=replace(state.problem, partial=partial))
+        partial, error = bool(getattr(fitness, "partial", False)), getattr(fitness, "standard_error", None)
+        if (state.problem.partial, state.problem.error) != (partial, error):
+            state = replace(state, problem=replace(state.problem, partial=partial, error=error))
         state, genes = self.ask(state)
         archive, values = state.problem.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)

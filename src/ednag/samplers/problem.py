@@ -61,6 +61,7 @@ class Problem:
             ``identity``) or ``genes`` (every gene string by itself).
         partial: whether a fitness of ``-inf`` means that an architecture is unknown rather than bad.
         cost: what fitness is traded off against, for samplers that look for a front; ``None`` for nothing.
+        error: the standard error of scores, by genes and scores, if the fitness declares one.
 
     Raises:
         ValueError: for another ``distinct``.
@@ -85,6 +86,7 @@ class Problem:
     distinct: Literal["isomorphism", "genes"] = "isomorphism"
     partial: bool = False
     cost: CostFunction | None = None
+    error: Callable[[Tensor, Tensor], Tensor | None] | None = field(default=None, compare=False)
     _derived: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ the fitness gives the same model. So does the optional prior (:class:`Prior`), w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -186,6 +186,14 @@ class GaussianProcess:
         right = torch.cat([b, torch.ones_like(right_norm), right_norm], -1)
         return (left @ right.mT).double().exp_()
 
+    def relative(self, variance: Tensor) -> Tensor:
+        """Relate variances of standardised values to the signal's, any shape.
+
+        Two random architectures have a covariance of about ``exp(-gene_scale - feature_scale)``, so that a signal of
+        variance 1 spreads the values of a run by what is left to 1.
+        """
+        return -variance * math.expm1(-self.gene_scale - self.feature_scale)
+
     def likeliest(
         self, space: SearchSpace, known: Tensor, target: Tensor, member: Tensor, noise: Tensor | None = None
     ) -> Tensor:
@@ -241,8 +249,8 @@ class GaussianProcess:
             asked: architectures to predict, ``(R, N, D)``.
             prior: what a :class:`Prior` says of ``known`` and of ``asked``, float64 ``(R, M)`` and ``(R, N)``.
             nugget: of each run, ``(R,)``; the first one if omitted.
-            noise: variance of each value that an evaluation declared, in units of the target, float64 ``(R, M)``; none if
-                omitted.
+            noise: variance of each value that its evaluation declared, relative to the signal's, see :meth:`relative`,
+                float64 ``(R, M)``; none if omitted.
         """
         if nugget is None:
             nugget = torch.full((len(known),), self.nuggets[0], dtype=torch.float64, device=known.device)
@@ -330,3 +338,12 @@ def standardise(values: Tensor, member: Tensor) -> Tensor:
     z = torch.where(member, z - z.sum(-1, keepdim=True) / m, 0.0)
     deviation = (z.square().sum(-1, keepdim=True) / m).sqrt()
     return z / deviation.clamp(min=1e-6)
+
+
+def in_parts(function: Callable[..., Tensor], *of: Tensor) -> Tensor:
+    """Apply a function to :data:`RUNS` runs at a time; each tensor, and the result, has a leading dimension ``R``."""
+    return torch.cat([function(*part) for part in zip(*(torch.split(one, RUNS) for one in of), strict=True)])
+
+
+RUNS = 32
+"""Runs whose proposals are made and screened at once: what they need fits into a processor's cache."""
