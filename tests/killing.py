@@ -41,6 +41,8 @@ def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
 
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # as ednag.__main__ does, before the verb begins
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
         status = 70
         try:
             sys.argv = ["ednag", *args]
@@ -56,6 +58,8 @@ def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
 
 def drive(start: list[str], run: str, whole: str, kills: int, seed: int, how: list[str]) -> list[list]:
     import torch
+
+    import ednag.cli.trainer  # noqa: F401  (once for all attempts)
 
     torch.set_num_threads(1)
     attempt(["data", "list", "mnist"])  # what the first one pays for
