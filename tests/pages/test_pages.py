@@ -178,14 +178,19 @@ def generated(folder: Path, front: bool = False) -> Path:
         for i in range(3)
     ]
     told = {"objective": "params", "title": "parameters", "hypervolumes": []} if front else None
-    Report({"class_path": "x.Space"}, "validation accuracy", some, {"runs": 2, "distinct_evaluations": 60}, told).save(
-        folder / "report.json"
-    )
+    Report(
+        {"class_path": "x.Space"},
+        "validation accuracy",
+        some,
+        {"runs": 2, "distinct_evaluations": 60},
+        told,
+        limits={"max_params": 200},
+        notes=["Scores are shares."],
+    ).save(folder / "report.json")
     steps = [{"step": i, "valid": 1.0, "unique": 0.9, "novel": 0.5} for i in range(5)]
     write_csv(folder / "history.csv", steps)
     progress = [{"evaluations": i, "quartile_1": 0.5, "median": 0.6, "quartile_3": 0.7 + i / 100} for i in range(1, 30)]
     write_csv(folder / "progress.csv", progress)
-    (folder / "config.yaml").write_text("max_params: 200\nmax_flops: null\n")
     (folder / "best.svg").write_text('<?xml version="1.0"?><svg viewBox="0 0 1 1"><text>cell</text></svg>')
     if front:
         rows = [
@@ -200,6 +205,7 @@ def test_a_generation(tmp_path: Path) -> None:
     text = " ".join(reader.words)
     assert "|a~0| has the best validation accuracy of 60 evaluated architectures" in text
     assert "parameters, % of 200" in text
+    assert "Scores are shares." in text
     tables = {block.name: block for block in make_page(tmp_path).blocks() if isinstance(block, Table)}
     assert tables["limits"].rows[0] == [1, 50.0]
     assert any("median of 2 runs" in tip for tip in reader.tips)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ednag.generation.report import Candidate, Report
 from ednag.pages.blocks import Block, Chart, Drawing, Page, Section, Series, Table
 from ednag.pages.numbers import shown
-from ednag.pages.sources import column, notes, read_config, read_csv, read_json
+from ednag.pages.sources import column, notes, read_csv, read_json
 
 LIMITS = {
     "max_params": ("params", "parameters"),
@@ -26,7 +26,7 @@ def generation_page(folder: Path) -> Page:
     """Make the page of a generation's run directory."""
     report = Report.load(folder / "report.json")
     best, counts = report.candidates[0], report.counts
-    limits = {k: v for k, v in read_config(folder).items() if k in LIMITS and v is not None}
+    limits = {name: limit for name, limit in report.limits.items() if name in LIMITS}
     manifest = read_json(folder / "manifest.json")
     facts = [
         ("best " + _short(report.fitness), shown(best.fitness)),
@@ -46,7 +46,7 @@ def generation_page(folder: Path) -> Page:
             Section("Best architecture", _drawings(folder)),
             Section("The front", _front(report, folder)),
             Section("Progress", _progress(report, folder)),
-            Section("Candidates", [_candidates(report), *_limits(report, limits)]),
+            Section("Candidates", [_candidates(report), *_limits(report, limits)], " ".join(report.notes)),
         ],
         notes(manifest, folder),
     )

@@ -42,15 +42,6 @@ def column(rows: list[dict[str, str]], name: str) -> list[float]:
     return [number(row.get(name)) for row in rows]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of a run; empty if there is none."""
-    import yaml
-
-    path = folder / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return dict(content or {})
-
-
 def notes(manifest: Mapping[str, Any], folder: Path) -> list[str]:
     """Say what a run was made with, in lines."""
     if not manifest:
