@@ -79,7 +79,9 @@ def main() -> None:
         begun, hits, firsts = time.perf_counter(), dict.fromkeys(AT, 0.0), []
         for first in range(0, options.runs, options.chunk):
             seeds = range(first, min(first + options.chunk, options.runs))
-            archive = ArchiveDiffusion(prior=prior).sample(SPACE, truth, seeds, max(AT)).archive
+            archive = (
+                ArchiveDiffusion(priors=[] if prior is None else [prior]).sample(SPACE, truth, seeds, max(AT)).archive
+            )
             keys = truth.optimum_keys()
             for at in AT:
                 hits[at] += success_rate(archive, keys, at) * len(seeds) / options.runs

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from ednag.core.archive import INFEASIBLE
+from ednag.core.noise import Noise
 from ednag.core.storage import load_state, save_state
-from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, Sampler, State, surrogate
+from ednag.fitness import KnowledgeFitness
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, RandomSearch, Sampler, State, surrogate
 from ednag.samplers.archive_diffusion import Members
+from ednag.samplers.priors import Priors, informed
 from ednag.spaces import NASBench201, SearchSpace
 from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
 
@@ -239,7 +242,7 @@ def test_a_good_prior_saves_evaluations_and_a_misleading_one_fades() -> None:
         return (genes == TARGET).double() @ torch.tensor([1.0, 0.2, 1.5, 0.6, 2.0, 0.0], dtype=torch.float64)
 
     def spent(prior: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None) -> float:
-        archive = ArchiveDiffusion(prior=prior).sample(SPACE, closeness, seeds, 120).archive
+        archive = ArchiveDiffusion(priors=[prior] if prior else []).sample(SPACE, closeness, seeds, 120).archive
         hit = torch.isin(archive.keys, SPACE.identity(TARGET))
         return float(torch.where(hit.any(1), hit.double().argmax(1) + 1.0, 120.0).mean())
 
@@ -254,7 +257,7 @@ def test_only_the_order_of_a_prior_matters_and_nan_is_worst() -> None:
 
     keys = []
     for prior in (score, lambda genes, valid: (score(genes, valid) / 9).exp() - 5):
-        sampler = ArchiveDiffusion(prior=prior)
+        sampler = ArchiveDiffusion(priors=[prior])
         keys.append(sampler.sample(SPACE, closeness, [0, 1], 40).archive.keys[:, :40])
         alone = sampler.sample(SPACE, closeness, [1], 40).archive.keys[0, :40]
         assert torch.equal(alone, keys[-1][1])
@@ -268,10 +271,38 @@ def test_a_prior_is_told_which_architectures_are_valid_and_leads_the_first_half(
         assert space.valid(genes[valid]).all()
         return (-genes.double().sum(-1)).where(valid, -torch.inf)
 
-    sampler = ArchiveDiffusion(prior=score)
+    sampler = ArchiveDiffusion(priors=[score])
     first = sampler.sample(Problem(space, "genes"), summed, [0, 1, 2], 6).archive.genes[:, :6].double().sum(-1)
     assert ((first < 6).sum(1) >= 3).all()  # a uniform one has 10.5 on average
     assert first.amax(1).mean() > 8
+
+
+def test_knowledge_opens_with_its_best_and_speaks_with_a_voice_for_each_source() -> None:
+    space, problem = SPACE, Problem(SPACE)
+    fitness = KnowledgeFitness()
+    fitness.setup(space)
+    priors = Priors([fitness, lambda genes, valid: genes[..., 0].double()], problem)
+    genes = space.random(Noise([0]), 20)
+    assert priors(genes, torch.ones(1, 20, dtype=torch.bool)).shape == (1, 20, 4)
+    alone = Priors([fitness], problem)
+    assert not priors.looked_up  # a function may be slow: only 1,024 architectures are asked for
+    assert alone.looked_up
+    best = fitness(alone.best, torch.ones(len(alone.best), dtype=torch.bool))
+    every = fitness(problem.every_architecture(), torch.ones(space.size, dtype=torch.bool))
+    assert len(set(problem.key(alone.best).tolist())) == len(best) == 64
+    assert float(best[:20].min()) > float(every.quantile(0.99))
+    first = ArchiveDiffusion(priors=[fitness]).sample(space, closeness, [0, 1], 6).archive
+    assert torch.isin(problem.key(alone.best[:3]), first.keys[0]).all()
+    assert not torch.isin(first.keys[0, :6], problem.key(alone.best)).all()  # half of the opening is uniform
+
+
+def test_knowledge_is_one_more_prior_of_a_sampler_that_takes_any() -> None:
+    sampler = ArchiveDiffusion(priors=[closeness])
+    more = informed(sampler)
+    assert [type(prior) for prior in more.priors[1:]] == [KnowledgeFitness]
+    assert sampler.priors == [closeness]  # which stays as it was
+    with pytest.raises(ValueError, match="RandomSearch has no use for knowledge"):
+        informed(RandomSearch())
 
 
 @pytest.mark.parametrize(

@@ -173,22 +173,24 @@ def test_a_prior_is_its_rank_among_random_architectures() -> None:
     assert float(many.std()) == pytest.approx(1, abs=0.05)
 
 
-def test_regression_with_a_prior_is_on_what_it_leaves_with_a_coefficient_by_least_squares() -> None:
+@pytest.mark.parametrize("number", [1, 3])
+def test_regression_with_priors_is_on_what_they_leave_with_coefficients_by_ridge(number: int) -> None:
     model, known, target, member, asked = posed(SPACE)
     g = torch.Generator().manual_seed(1)
-    prior = [torch.randn(2, n, generator=g, dtype=torch.float64) for n in (12, 7)]
+    prior = [torch.randn(2, n, number, generator=g, dtype=torch.float64) for n in (12, 7)]
     mean, deviation, _ = model.predict(SPACE, known, target, member, asked, (prior[0], prior[1]))
     for run in range(2):
         rows = [i for i in range(12) if member[run, i]]
         covariance, q = textbook(model, SPACE, known[run, rows], asked[run], np.full(len(rows), model.nuggets[0]))
         inverse = np.linalg.inv(covariance)
         z, p = target[run, rows].numpy(), prior[0][run, rows].numpy()
-        centre = p.mean()
+        centre = p.mean(0)
         p = p - centre
-        # generalised least squares, with `certainty` pseudo-observations of the coefficient at `trust`
-        c = (model.certainty * model.trust + p @ inverse @ z) / (model.certainty + p @ inverse @ p)
-        left = z - c * p
-        wanted = c * (prior[1][run].numpy() - centre) + q.T @ inverse @ left
+        # generalised least squares, with `certainty` P pseudo-observations of each coefficient at `trust` / P
+        precision = p.T @ inverse @ p + model.certainty * number * np.eye(number)
+        c = np.linalg.solve(precision, p.T @ inverse @ z + model.certainty * model.trust)
+        left = z - p @ c
+        wanted = (prior[1][run].numpy() - centre) @ c + q.T @ inverse @ left
         assert mean[run].tolist() == pytest.approx(wanted.tolist(), rel=1e-6, abs=1e-9)
         explained = np.clip(1 - np.einsum("in,ij,jn->n", q, inverse, q), 1e-6, None)
         spread = left @ inverse @ left / len(rows)

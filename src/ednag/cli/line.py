@@ -12,7 +12,7 @@ from ednag.core.shipped import find_config
 OPTIONS = ("--config", "--preset", "--resume")
 """Options whose place on the line doesn't matter."""
 
-FLAGS = ("dry_run", "baselines", "retrain", "open")
+FLAGS = ("knowledge", "dry_run", "baselines", "retrain", "open")
 """Options that need no value; ``true`` or ``false`` may follow."""
 
 

@@ -37,6 +37,7 @@ from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
 from ednag.samplers import Sampler
 from ednag.samplers.presets import load_preset
+from ednag.samplers.priors import informed
 from ednag.spaces import SearchSpace
 
 import_data_modules()
@@ -90,6 +91,7 @@ class Trainer(pl.Trainer):
         objective: Objective | None = None,
         reference: tuple[float, float] | None = None,
         distinct: Literal["isomorphism", "genes"] | None = None,
+        knowledge: bool = False,
         dry_run: bool = False,
         retrain: bool = False,
         retraining: Retraining | None = None,
@@ -115,6 +117,8 @@ class Trainer(pl.Trainer):
             reference: cost and fitness of a reference point for the hypervolume of the front.
             distinct: what counts as one architecture, and is evaluated once in a run: classes of isomorphic ones, or every
                 gene string. If omitted, isomorphism; genes under limits or with an objective.
+            knowledge: let what benchmark tables of other data sets say lead the sampler (KnowledgeFitness as one of its
+                priors), beside a fitness that measures.
             dry_run: return the plan and what it would cost, and run nothing.
             retrain: go on to retrain what was found, in the same run directory (:attr:`summary` has the results).
             retraining: settings of that retraining, see ``retrain``.
@@ -128,7 +132,7 @@ class Trainer(pl.Trainer):
         generation = Generation(
             space,
             fitness or default_fitness(space, datamodule),
-            sampler or load_preset("default"),
+            informed(sampler or load_preset("default")) if knowledge else sampler or load_preset("default"),
             seeds_of(runs, seed),
             evaluations,
             top_k,

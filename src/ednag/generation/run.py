@@ -141,7 +141,7 @@ class Generation:
     @property
     def priors(self) -> list[Fitness]:
         """What the sampler believes before any evaluation, as far as it is a fitness."""
-        return [prior for prior in [getattr(self.sampler, "prior", None)] if isinstance(prior, Fitness)]
+        return [prior for prior in getattr(self.sampler, "priors", []) if isinstance(prior, Fitness)]
 
     def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
         """Sample to the end, from the last state saved in ``folder`` if there is one.

@@ -16,8 +16,9 @@ from ednag.evolution.operators import mutate_some, roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.posterior import declared_noise
+from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE, Problem
-from ednag.samplers.surrogate import GaussianProcess, Prior, Score, in_parts, normal_scores
+from ednag.samplers.surrogate import GaussianProcess, Score, in_parts, normal_scores
 from ednag.spaces.base import gene_strings
 
 
@@ -82,10 +83,10 @@ class ArchiveDiffusion(Sampler):
         weigh: whether better members weigh more in the posterior.
         correct: whether to correct.
         screen: whether to screen; else what comes first is paid for.
-        prior: a score that is known before the first evaluation, such as the meta predictor's
-            (:class:`ednag.fitness.MetaFitness`); ``None`` for none. It chooses half of the first architectures (the best
-            of 1,024 uniform ones), and its ranks become the mean of the surrogate, by a coefficient that the evaluations
-            correct (:class:`Prior`). A :class:`~ednag.generation.run.Generation` sets it up.
+        priors: scores that are known before the first evaluation, such as :class:`ednag.fitness.KnowledgeFitness`, of
+            which each source counts by itself. Their mean chooses half of the first architectures, and their ranks become
+            the mean of the surrogate, by coefficients that the evaluations correct
+            (:mod:`ednag.samplers.priors`). A :class:`~ednag.generation.run.Generation` sets them up.
 
     Examples:
         >>> from ednag.spaces import NASBench201
@@ -117,7 +118,7 @@ class ArchiveDiffusion(Sampler):
         weigh: bool = True,
         correct: bool = True,
         screen: bool = True,
-        prior: Fitness | Score | None = None,
+        priors: list[Fitness | Score] | None = None,
     ) -> None:
         counts = {"initial": initial, "batch": batch, "batch_growth": batch_growth, "pool": pool, "uniform": uniform}
         for name, value in counts.items():
@@ -134,7 +135,7 @@ class ArchiveDiffusion(Sampler):
         self.patience, self.window = patience, window
         self.denoise, self.recombine, self.weigh, self.correct = denoise, recombine, weigh, correct
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
-        self.prior = prior
+        self.priors = list(priors or [])
 
     def start(self, state: State) -> State:
         """Open the first epoch.
@@ -213,17 +214,15 @@ class ArchiveDiffusion(Sampler):
 
     def _first(self, state: State) -> tuple[Tensor, Tensor]:
         """Propose the space's seeds, then uniform architectures, ``(R, N, L)``; with a prior, by turns its best and any."""
-        prior = self._calibrated(state.problem, state.noise.device)
-        pool = state.space.random(state.noise, 8 * self.initial if prior is None else CANDIDATES)
+        pool = state.space.random(state.noise, 8 * self.initial)
         seeds = state.space.seeds().to(pool.device).expand(len(pool), -1, -1)
         pool = torch.cat([seeds, pool], 1)
         turn = torch.arange(pool.shape[1], device=pool.device)
-        if prior is None:
+        if not self.priors:
             return pool, -turn.double().expand(pool.shape[:2])
-        valid = state.space.valid(pool)
-        worth = prior(pool, valid).masked_fill(~valid, -torch.inf)
-        place = worth.argsort(dim=1, descending=True, stable=True).argsort(1)
-        return pool, -torch.minimum(2 * place, 2 * turn + 1).double()
+        best = self._believed(state).best.expand(len(pool), -1, -1)
+        turns = torch.cat([2 * turn + 1, 2 * torch.arange(best.shape[1], device=pool.device)])
+        return torch.cat([pool, best], 1), -turns.double().expand(len(pool), -1)
 
     def _pool(self, state: State, members: Members) -> Tensor:
         """Propose uniform architectures, then denoised and corrected ones, ``(R, N, L)``."""
@@ -278,8 +277,8 @@ class ArchiveDiffusion(Sampler):
             return plain.where(opening[:, None], -((turn - self.uniform) % pool.shape[1]))
         space, target = state.space, normal_scores(members.rank, members.real)
         known, asked = (model.embed(space, genes) for genes in (members.genes, pool))
-        score = self._calibrated(state.problem, pool.device)
-        prior = () if score is None else (score(members.genes, members.real), score(pool, space.valid(pool)))
+        priors = self._believed(state) if self.priors else None
+        prior = () if priors is None else (priors(members.genes, members.real), priors(pool, space.valid(pool)))
         bound = in_parts(
             lambda known, target, real, asked, nugget, noise, *prior: model.score(
                 space, known, target, real, asked, (prior[0], prior[1]) if prior else None, nugget, noise
@@ -289,12 +288,10 @@ class ArchiveDiffusion(Sampler):
         )
         return plain.where(opening[:, None], bound)
 
-    def _calibrated(self, problem: Problem, device: torch.device) -> Prior | None:
-        """The prior, put on the scale of ranks in this space."""
-        if self.prior is None:
-            return None
-        score = self.prior
-        return problem.derive("prior", lambda: Prior(score, problem.space, device))
+    def _believed(self, state: State) -> Priors:
+        """The priors, put on the scale of ranks in this space."""
+        problem, device = state.problem, state.noise.device
+        return problem.derive("priors", lambda: Priors(self.priors, problem, device))
 
     def _pick(self, state: State, pool: Tensor, score: Tensor, want: Tensor, lottery: Tensor) -> tuple[State, Tensor]:
         """Take the best-scored architectures that are valid, new, and not isomorphic to each other, ``(R, k, L)``."""
@@ -345,6 +342,3 @@ def _declared(problem: Problem, members: Members, model: GaussianProcess) -> Ten
 
 LEVELS = (0.2, 0.45, 0.7, 1.0)
 """Signal levels of the reverse process, from noisy to clean."""
-
-CANDIDATES = 1024
-"""Uniform architectures among which a prior chooses the first ones."""

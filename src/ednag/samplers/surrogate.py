@@ -7,7 +7,7 @@ The kernel is stationary in one-hot genes and in the optional features of the sp
 
 with ``w`` such that two random architectures are ``gene_scale`` and ``feature_scale`` apart on average: the scales mean
 the same in any space. The target is a function of ranks (:func:`normal_scores`), so that any increasing transformation of
-the fitness gives the same model. So does the optional prior (:class:`Prior`), which becomes the process's mean.
+the fitness gives the same model. So do the optional priors (:class:`Prior`), of which the process's mean is a mixture.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Prior:
         score = score.contiguous()
         upto = torch.searchsorted(self._reference, score, right=True)
         below = torch.searchsorted(self._reference, score)
-        return -((n - (upto + below) / 2 + 0.5) / (n + 0.5)).log()
+        return -((n - (upto + below).double() / 2 + 0.5) / (n + 0.5)).log()
 
 
 def _random_valid(space: SearchSpace) -> Tensor:
@@ -101,9 +101,10 @@ class GaussianProcess:
             on fewer, in inverse proportion to the number of members, down to the second.
         early: see ``beta``, > 0.
         features: whether to use the features of the space.
-        trust: coefficient that a :class:`Prior` is expected to have as the mean of the process, before any evaluation.
-        certainty: how strongly, >= 0: the coefficient is ``N(trust, signal variance / certainty)``. Members inform it
-            with a weight of about 2 each, so that 20 is worth about ten evaluations.
+        trust: sum of the coefficients that ``P`` priors (:class:`Prior`) are expected to have in the mean of the process,
+            before any evaluation.
+        certainty: how strongly, >= 0: each coefficient is ``N(trust / P, signal variance / (certainty P))``. Members
+            inform one with a weight of about 2 each, so that 20 is worth about ten evaluations.
 
     Examples:
         >>> from ednag.spaces import NASBench201
@@ -237,9 +238,10 @@ class GaussianProcess:
         nugget: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Prediction:
-        """Regress; with a prior, on what a multiple of it leaves.
+        """Regress; with priors, on what multiples of them leave.
 
-        The multiple is the posterior mean of its coefficient, so that a prior that contradicts the evaluations fades.
+        The multiples are the posterior means of their coefficients (ridge regression within the process), so that a
+        prior that contradicts the evaluations fades, and one of several that is right gains.
 
         Args:
             space: what the genes mean.
@@ -247,7 +249,8 @@ class GaussianProcess:
             target: their values, float64 ``(R, M)``, zero mean over members, 0 elsewhere.
             member: which of them count, bool ``(R, M)``.
             asked: architectures to predict, ``(R, N, D)``.
-            prior: what a :class:`Prior` says of ``known`` and of ``asked``, float64 ``(R, M)`` and ``(R, N)``.
+            prior: what ``P`` priors (:class:`Prior`) say of ``known`` and of ``asked``, float64 ``(R, M, P)`` and
+                ``(R, N, P)``.
             nugget: of each run, ``(R,)``; the first one if omitted.
             noise: variance of each value that its evaluation declared, relative to the signal's, see :meth:`relative`,
                 float64 ``(R, M)``; none if omitted.
@@ -259,15 +262,26 @@ class GaussianProcess:
         b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
         shift: Tensor | float = 0.0
         if prior is not None:
-            centre = (prior[0] * member).sum(-1, keepdim=True) / member.sum(-1, keepdim=True).clamp(min=1)
-            p = torch.linalg.solve_triangular(factor, ((prior[0] - centre) * member)[..., None], upper=False)
-            share = (self.trust * self.certainty + (p * b).sum(-2)) / (self.certainty + p.square().sum(-2)).clamp(
-                min=1e-9
-            )
-            b, shift = b - share[..., None] * p, share * (prior[1] - centre)
+            real = member[..., None]
+            centre = (prior[0] * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp(min=1)
+            p = torch.linalg.solve_triangular(factor, (prior[0] - centre) * real, upper=False)
+            share = self._shares(p, b)
+            b, shift = b - p @ share, ((prior[1] - centre) @ share).squeeze(-1)
         signal = (b.square().sum((-2, -1)) / member.sum(-1).clamp(min=1)).sqrt()
         left = (1 - torch.linalg.vector_norm(v, dim=-2).square()).clamp(min=1e-6)
         return Prediction((v.mT @ b).squeeze(-1) + shift, signal[:, None] * left.sqrt(), signal * nugget.sqrt())
+
+    def _shares(self, p: Tensor, b: Tensor) -> Tensor:
+        """Posterior means of the priors' coefficients, ``(R, P, 1)``.
+
+        Args:
+            p: the priors at the members, decorrelated, float64 ``(R, M, P)``.
+            b: the target, likewise, ``(R, M, 1)``.
+        """
+        number = p.shape[-1]
+        precision = p.mT @ p
+        precision.diagonal(dim1=-2, dim2=-1).add_(max(self.certainty * number, 1e-9))
+        return torch.cholesky_solve(p.mT @ b + self.trust * self.certainty, torch.linalg.cholesky_ex(precision).L)
 
     def score(
         self,

@@ -1,0 +1,78 @@
+"""What a sampler believes before the first evaluation: any number of scores, each on the scale of ranks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ednag.core.archive import first_occurrence
+from ednag.core.noise import Noise
+from ednag.fitness import KnowledgeFitness
+from ednag.samplers.base import Sampler
+from ednag.samplers.problem import ENUMERABLE, Problem
+from ednag.samplers.surrogate import Prior, Score
+
+CANDIDATES = 1024
+"""Uniform architectures among which priors look for the best ones, in spaces that are not looked through whole."""
+
+BEST = 64
+"""Architectures that priors offer to an opening. Offered to every screen, they led astray on unfamiliar tasks."""
+
+
+class Priors:
+    """Several scores, calibrated by :class:`~ednag.samplers.surrogate.Prior`.
+
+    Args:
+        scores: what is believed. One with a method ``parts``, such as :class:`ednag.fitness.KnowledgeFitness`, stands for
+            the scores that it returns.
+        problem: what is searched.
+        device: where genes arrive.
+    """
+
+    def __init__(self, scores: Sequence[Score], problem: Problem, device: torch.device | str = "cpu") -> None:
+        parts: list[Score] = []
+        for score in scores:
+            parts += score.parts() if hasattr(score, "parts") else [score]
+        self.problem, self.device = problem, device
+        self.looked_up = all(getattr(part, "tabulated", False) for part in parts)
+        self._priors = [Prior(part, problem.space, device) for part in parts]
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        """Score genes ``(R, N, L)``: float64 ``(R, N, P)``, each of zero mean and unit variance over random ones."""
+        return torch.stack([prior(genes, valid) for prior in self._priors], -1)
+
+    @cached_property
+    def best(self) -> Tensor:
+        """What the mean of the priors likes best, distinct and best first, int64 ``(n, L)``, ``n`` up to :data:`BEST`.
+
+        Of the whole space if it is small and all priors are tables, else of :data:`CANDIDATES` uniform architectures,
+        always the same.
+        """
+        space = self.problem.space
+        if self.looked_up and space.size <= ENUMERABLE:
+            genes = self.problem.every_architecture(self.device)
+        else:
+            genes = space.random(Noise([0], self.device), CANDIDATES)[0]
+            genes = genes[space.valid(genes)]
+        genes = genes[first_occurrence(self.problem.key(genes))]
+        worth = self(genes[None], torch.ones(1, len(genes), dtype=torch.bool, device=genes.device))[0].mean(-1)
+        return genes[worth.argsort(descending=True, stable=True)[:BEST]]
+
+
+def informed(sampler: Sampler) -> Sampler:
+    """Return a sampler like this one that also believes what benchmark tables of other data sets say.
+
+    Raises:
+        ValueError: if it takes no priors.
+    """
+    if not hasattr(sampler, "priors"):
+        raise ValueError(
+            f"{type(sampler).__name__} has no use for knowledge; choose the preset `default`, or leave out --knowledge"
+        )
+    new = copy.copy(sampler)
+    new.priors = [*sampler.priors, KnowledgeFitness()]
+    return new
