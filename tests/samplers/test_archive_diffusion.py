@@ -194,7 +194,7 @@ def test_a_run_judges_how_noisy_its_fitness_is() -> None:
 
 
 def test_more_runs_than_are_screened_at_once_change_nothing(monkeypatch) -> None:
-    sampler = ArchiveDiffusion(prior=lambda genes, valid: -closeness(genes, valid))
+    sampler = ArchiveDiffusion(priors=[lambda genes, valid: -closeness(genes, valid)])
     whole = sampler.sample(SPACE, lucky, range(5), 40).archive
     monkeypatch.setattr(surrogate, "RUNS", 2)
     parts = sampler.sample(SPACE, lucky, range(5), 40).archive
