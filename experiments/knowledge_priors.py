@@ -22,7 +22,7 @@ from ednag.core.storage import write_json
 from ednag.fitness import BenchmarkFitness, KnowledgeFitness
 from ednag.fitness.knowledge import SourceScore
 from ednag.samplers import ArchiveDiffusion
-from ednag.samplers.surrogate import Score
+from ednag.samplers.calibration import Score
 from ednag.spaces.base import SearchSpace, find_space
 
 AT = (5, 10, 20, 50, 100)
@@ -41,7 +41,7 @@ class Reversed:
         self.score = score
 
     def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """See :class:`ednag.samplers.surrogate.Score`."""
+        """See :class:`ednag.samplers.calibration.Score`."""
         return (-self.score(genes, valid)).where(valid, -torch.inf)
 
 

@@ -6,7 +6,8 @@ import torch
 from scipy.stats import multivariate_normal
 
 from ednag.core.noise import Noise
-from ednag.samplers.surrogate import GaussianProcess, Prior, normal_scores
+from ednag.samplers.calibration import Prior
+from ednag.samplers.surrogate import GaussianProcess, normal_scores
 from ednag.spaces import NASBench201, SearchSpace
 from tests.reference import categorical_steps as reference
 

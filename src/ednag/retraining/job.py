@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,10 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS
-from ednag.core.fingerprint import describe_object, is_plain
-from ednag.core.reading import read_json, reading
+from ednag.core.fingerprint import describe_object
+from ednag.core.reading import reading
 from ednag.core.storage import atomic_write, load_state, write_json
 from ednag.costs.counting import Costs, count_costs
-from ednag.costs.model import LIMITED
 from ednag.data.describe import ImageTask, describe_data
 from ednag.data.digests import describe_splits
 from ednag.data.module import ImageDataModule
@@ -31,6 +29,7 @@ from ednag.retraining.baselines import plan_baselines, verdict
 from ednag.retraining.evidence import Evidence
 from ednag.retraining.finetuning import Freezing
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
+from ednag.retraining.plan import build_candidate, check_limits, check_space, claim, describe_job
 from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
 from ednag.retraining.results import METRICS, Result, Summary, read_result
 from ednag.spaces import SearchSpace
@@ -101,11 +100,11 @@ def retrain(
     chosen = report.candidates[:top_k]
     if not chosen:
         raise ValueError("the report has no architecture to retrain; generate with a larger top_k or fewer constraints")
-    _check_space(report, space, chosen)
+    check_space(report, space, chosen)
     run_dir, options = Path(run_dir), dict(network or {})
     task = describe_data(data)
-    _check_limits(report, space, chosen, task, options)
-    _claim(run_dir, _job(report, chosen, task, recipe, options, seed, data, supernets))
+    check_limits(report, space, chosen, task, options)
+    claim(run_dir, describe_job(report, chosen, task, recipe, options, seed, data, supernets))
     make_trainer, summary = make_trainer or default_trainer, Summary([], run_dir, list(supernets))
     for rank, candidate in enumerate(chosen, 1):
         job = Job(rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}", report_images)
@@ -287,122 +286,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def build_candidate(candidate: Candidate, space: SearchSpace, task: ImageTask, options: Mapping[str, Any]) -> nn.Module:
-    """Build the network of an architecture for a task.
-
-    Raises:
-        ValueError: if the space doesn't know an option.
-    """
-    genes = torch.tensor(candidate.genes)
-    try:
-        return space.build(genes, task.num_classes, **{"in_channels": task.in_channels, **options})
-    except TypeError as error:
-        raise ValueError(f"network options {dict(options)} don't suit {space.name} ({error})") from None
-
-
 def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Make a plain Trainer that logs to CSV; see :class:`TrainerFactory`."""
     logger = CSVLogger(folder, name="logs")
     return pl.Trainer(default_root_dir=folder, max_epochs=max_epochs, callbacks=callbacks, logger=logger)
-
-
-def _check_space(report: Report, space: SearchSpace, chosen: list[Candidate]) -> None:
-    """Refuse a space that is not the report's, and architectures that are not of the space."""
-    named = str(report.space.get("class_path", "")).rpartition(".")[2]
-    if named != type(space).__name__:
-        raise ValueError(f"the report is of the search space {named or '(none)'}, not of {type(space).__name__}")
-    for candidate in chosen:
-        genes = space.check(torch.tensor(candidate.genes))
-        try:
-            named_genes = space.parse(candidate.architecture)
-        except ValueError as error:
-            raise ValueError(f"the report names an architecture that is not of {space.name}: {error}") from None
-        if space.identity(named_genes) != space.identity(genes):
-            raise ValueError(
-                f"the genes {candidate.genes} in the report are {space.describe(genes)}, not the architecture named "
-                f"beside them, {candidate.architecture}; generate the report again"
-            )
-
-
-def _check_limits(
-    report: Report, space: SearchSpace, chosen: list[Candidate], task: ImageTask, options: dict[str, Any]
-) -> None:
-    """Refuse networks that cost more as built here than the report's generation allowed, which may have counted others."""
-    counted = {name: limit for name, limit in report.limits.items() if name in ("max_params", "max_flops")}
-    for candidate in chosen if counted else ():
-        with torch.random.fork_rng(devices=[]):
-            network = build_candidate(candidate, space, task, options)
-        costs = count_costs(network, (task.in_channels, *task.image_size))
-        for name, limit in counted.items():
-            cost = getattr(costs, LIMITED[name])
-            if cost > limit:
-                raise ValueError(
-                    f"{candidate.architecture} has {cost:,} {LIMITED[name]} as built here, more than the {name} of "
-                    f"{limit:,.0f} that its generation was given; count the network that is built (generate with the same "
-                    "--cost.network as retrain's --network), or generate without the limit"
-                )
-
-
-def _job(
-    report: Report,
-    chosen: list[Candidate],
-    task: ImageTask,
-    recipe: Recipe,
-    network: dict[str, Any],
-    seed: int,
-    data: pl.LightningDataModule,
-    supernets: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Write down what a run directory is for, so that it is never continued as something else."""
-    return {
-        "space": report.space,
-        "architectures": [candidate.genes for candidate in chosen],
-        "network": network,
-        "seed": seed,
-        "recipe": recipe.settings(),
-        "data": {
-            "class": type(data).__name__,
-            "options": _options(data),
-            "num_classes": task.num_classes,
-            "in_channels": task.in_channels,
-            "image_size": list(task.image_size),
-            "content": data.splits.digest() if isinstance(data, ImageDataModule) else {},
-        },
-        **({"supernets": [dict(supernet) for supernet in supernets]} if supernets else {}),
-    }
-
-
-INDIFFERENT = {
-    "root",
-    "path",
-    "download",
-    "num_workers",
-    "in_memory",
-    "memory_limit",
-    "prepare_data_per_node",
-    "trainer",
-}
-"""Options of a data module that say where images are and how they are read, not what they are."""
-
-
-def _options(data: pl.LightningDataModule) -> dict[str, Any]:
-    """Plain settings of a data module, of which none may change while it is trained on."""
-    own = {name: value for name, value in vars(data).items() if not name.startswith("_") and name not in INDIFFERENT}
-    plain = {name: value for name, value in own.items() if is_plain(value)}
-    return {**plain, "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {}}
-
-
-def _claim(run_dir: Path, job: dict[str, Any]) -> None:
-    """Make the run directory, or check that it is of the same job."""
-    path = run_dir / "job.json"
-    if not path.exists():
-        write_json(path, job)
-        return
-    known = read_json(path, "the job of a retraining", "choose a new run directory", dict)
-    asked = json.loads(json.dumps(job))
-    different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
-    if different:
-        raise ValueError(
-            f"{run_dir} holds another retraining (different: {', '.join(different)}); resume it with its own "
-            "arguments, or choose a new run directory"
-        )

@@ -15,10 +15,11 @@ from ednag.diffusion.schedules import Levels, Schedule
 from ednag.evolution.operators import mutate_some, roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
+from ednag.samplers.calibration import Score
 from ednag.samplers.posterior import declared_noise
 from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE, Problem
-from ednag.samplers.surrogate import GaussianProcess, Score, in_parts, normal_scores
+from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores
 from ednag.spaces.base import gene_strings
 
 

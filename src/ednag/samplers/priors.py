@@ -13,8 +13,8 @@ from ednag.core.archive import first_occurrence
 from ednag.core.noise import Noise
 from ednag.fitness import KnowledgeFitness
 from ednag.samplers.base import Sampler
+from ednag.samplers.calibration import Prior, Score
 from ednag.samplers.problem import ENUMERABLE, Problem
-from ednag.samplers.surrogate import Prior, Score
 
 CANDIDATES = 1024
 """Uniform architectures among which priors look for the best ones, in spaces that are not looked through whole."""
@@ -24,7 +24,7 @@ BEST = 64
 
 
 class Priors:
-    """Several scores, calibrated by :class:`~ednag.samplers.surrogate.Prior`.
+    """Several scores, calibrated by :class:`~ednag.samplers.calibration.Prior`.
 
     Args:
         scores: what is believed. One with a method ``parts``, such as :class:`ednag.fitness.KnowledgeFitness`, stands for

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ednag.core.noise import Noise
+from ednag.samplers.calibration import random_valid
 from ednag.spaces import SearchSpace
 
 
@@ -35,55 +35,6 @@ class Prediction(NamedTuple):
     mean: Tensor
     deviation: Tensor
     luck: Tensor
-
-
-class Score(Protocol):
-    """A score of architectures known before any is evaluated, such as a fitness that costs nothing."""
-
-    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Score genes, int64 ``(*B, L)``: ``(*B,)``, higher is better, ``-inf`` where ``valid``, bool, is false."""
-
-
-class Prior:
-    """A score known beforehand, put on the scale of ranks: only the order it gives matters.
-
-    The score is ranked among those of 1,024 random valid architectures, always the same. If a run is to be the same
-    alone and in a batch, the score of an architecture must not depend on what else is scored with it.
-
-    Args:
-        score: such as a fitness that costs nothing; NaN is worst.
-        space: what the genes mean.
-        device: where genes arrive.
-    """
-
-    def __init__(self, score: Score, space: SearchSpace, device: torch.device | str = "cpu") -> None:
-        self.score, self.space = score, space
-        some = _random_valid(space).to(device)[None]
-        self._reference = self._scored(some, space.valid(some))[0].sort().values.contiguous()
-        shape = self._shape(self._reference)
-        self._centre, self._spread = shape.mean(), shape.std(correction=0).clamp(min=1e-6)
-
-    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Score genes ``(R, N, L)``: float64 ``(R, N)``, zero mean and unit variance over random architectures."""
-        return (self._shape(self._scored(genes, valid)) - self._centre) / self._spread
-
-    def _scored(self, genes: Tensor, valid: Tensor) -> Tensor:
-        return self.score(genes, valid).double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-
-    def _shape(self, score: Tensor) -> Tensor:
-        """``-log`` of the share of random architectures that are better, ties counted half."""
-        n = len(self._reference)
-        score = score.contiguous()
-        upto = torch.searchsorted(self._reference, score, right=True)
-        below = torch.searchsorted(self._reference, score)
-        return -((n - (upto + below).double() / 2 + 0.5) / (n + 0.5)).log()
-
-
-def _random_valid(space: SearchSpace) -> Tensor:
-    """Random valid architectures of a space, up to 1,024, always the same, int64 ``(n, L)``."""
-    genes = space.random(Noise([0]), 1024)[0]
-    valid = space.valid(genes)
-    return genes[valid] if int(valid.sum()) > 1 else genes
 
 
 class GaussianProcess:
@@ -155,7 +106,7 @@ class GaussianProcess:
         They come from the mean squared distances of 1,024 random valid architectures, always the same.
         """
         if self._weights is None or self._weights[0] is not space:
-            spread = 2 * self.embed(space, _random_valid(space)).double().var(0, correction=0)
+            spread = 2 * self.embed(space, random_valid(space)).double().var(0, correction=0)
             hot = space.num_genes * max(space.cardinalities)
             scales = (self.gene_scale, self.feature_scale)
             parts = [

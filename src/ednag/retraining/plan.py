@@ -1,0 +1,138 @@
+"""What a retraining is asked to do: whether it can be done, and what its directory is for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from ednag.core.fingerprint import is_plain
+from ednag.core.reading import read_json
+from ednag.core.storage import write_json
+from ednag.costs.counting import count_costs
+from ednag.costs.model import LIMITED
+from ednag.data.describe import ImageTask
+from ednag.data.module import ImageDataModule
+from ednag.generation.report import Candidate, Report
+from ednag.retraining.module import Recipe
+from ednag.spaces import SearchSpace
+
+
+def build_candidate(candidate: Candidate, space: SearchSpace, task: ImageTask, options: Mapping[str, Any]) -> nn.Module:
+    """Build the network of an architecture for a task.
+
+    Raises:
+        ValueError: if the space doesn't know an option.
+    """
+    genes = torch.tensor(candidate.genes)
+    try:
+        return space.build(genes, task.num_classes, **{"in_channels": task.in_channels, **options})
+    except TypeError as error:
+        raise ValueError(f"network options {dict(options)} don't suit {space.name} ({error})") from None
+
+
+def check_space(report: Report, space: SearchSpace, chosen: list[Candidate]) -> None:
+    """Refuse a space that is not the report's, and architectures that are not of the space."""
+    named = str(report.space.get("class_path", "")).rpartition(".")[2]
+    if named != type(space).__name__:
+        raise ValueError(f"the report is of the search space {named or '(none)'}, not of {type(space).__name__}")
+    for candidate in chosen:
+        genes = space.check(torch.tensor(candidate.genes))
+        try:
+            named_genes = space.parse(candidate.architecture)
+        except ValueError as error:
+            raise ValueError(f"the report names an architecture that is not of {space.name}: {error}") from None
+        if space.identity(named_genes) != space.identity(genes):
+            raise ValueError(
+                f"the genes {candidate.genes} in the report are {space.describe(genes)}, not the architecture named "
+                f"beside them, {candidate.architecture}; generate the report again"
+            )
+
+
+def check_limits(
+    report: Report, space: SearchSpace, chosen: list[Candidate], task: ImageTask, options: dict[str, Any]
+) -> None:
+    """Refuse networks that cost more as built here than the report's generation allowed, which may have counted others."""
+    counted = {name: limit for name, limit in report.limits.items() if name in ("max_params", "max_flops")}
+    for candidate in chosen if counted else ():
+        with torch.random.fork_rng(devices=[]):
+            network = build_candidate(candidate, space, task, options)
+        costs = count_costs(network, (task.in_channels, *task.image_size))
+        for name, limit in counted.items():
+            cost = getattr(costs, LIMITED[name])
+            if cost > limit:
+                raise ValueError(
+                    f"{candidate.architecture} has {cost:,} {LIMITED[name]} as built here, more than the {name} of "
+                    f"{limit:,.0f} that its generation was given; count the network that is built (generate with the same "
+                    "--cost.network as retrain's --network), or generate without the limit"
+                )
+
+
+def describe_job(
+    report: Report,
+    chosen: list[Candidate],
+    task: ImageTask,
+    recipe: Recipe,
+    network: dict[str, Any],
+    seed: int,
+    data: pl.LightningDataModule,
+    supernets: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Write down what a run directory is for, so that it is never continued as something else."""
+    return {
+        "space": report.space,
+        "architectures": [candidate.genes for candidate in chosen],
+        "network": network,
+        "seed": seed,
+        "recipe": recipe.settings(),
+        "data": {
+            "class": type(data).__name__,
+            "options": _options(data),
+            "num_classes": task.num_classes,
+            "in_channels": task.in_channels,
+            "image_size": list(task.image_size),
+            "content": data.splits.digest() if isinstance(data, ImageDataModule) else {},
+        },
+        **({"supernets": [dict(supernet) for supernet in supernets]} if supernets else {}),
+    }
+
+
+INDIFFERENT = {
+    "root",
+    "path",
+    "download",
+    "num_workers",
+    "in_memory",
+    "memory_limit",
+    "prepare_data_per_node",
+    "trainer",
+}
+"""Options of a data module that say where images are and how they are read, not what they are."""
+
+
+def _options(data: pl.LightningDataModule) -> dict[str, Any]:
+    """Plain settings of a data module, of which none may change while it is trained on."""
+    own = {name: value for name, value in vars(data).items() if not name.startswith("_") and name not in INDIFFERENT}
+    plain = {name: value for name, value in own.items() if is_plain(value)}
+    return {**plain, "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {}}
+
+
+def claim(run_dir: Path, job: dict[str, Any]) -> None:
+    """Make the run directory, or check that it is of the same job."""
+    path = run_dir / "job.json"
+    if not path.exists():
+        write_json(path, job)
+        return
+    known = read_json(path, "the job of a retraining", "choose a new run directory", dict)
+    asked = json.loads(json.dumps(job))
+    different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
+    if different:
+        raise ValueError(
+            f"{run_dir} holds another retraining (different: {', '.join(different)}); resume it with its own "
+            "arguments, or choose a new run directory"
+        )
