@@ -114,7 +114,7 @@ def test_the_commands_run(page: str, group: str, tmp_path: Path) -> None:
         ["set -e", *(f"{command} {block.option('with')}" for block in mine for command in block.commands)]
     )
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment["PYTHONPATH"] = f"{ROOT / 'src'}"
+    environment |= {"PYTHONPATH": f"{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}  # tests run side by side
     ended = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     if group == "own":

@@ -145,7 +145,13 @@ def test_a_stopped_run_says_how_to_continue(how: signal.Signals, status: int, tm
 
 def test_ctrl_c_while_the_program_is_imported(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", "import ednag.__main__ as m; print('begun', flush=True); m.main()", "data", "list"],
+        [
+            sys.executable,
+            "-c",
+            "import ednag.__main__ as m; print('begun', flush=True); m.main()",
+            "generate",
+            "--help",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

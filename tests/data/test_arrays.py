@@ -88,7 +88,7 @@ def test_fashion_mnist_reads_its_official_files(tmp_path: Path) -> None:
     assert test.labels.tolist() == labels.tolist()
     with gzip.open(tmp_path / "t10k-labels-idx1-ubyte.gz", "wb") as stream:
         stream.write(b"\x00\x00\x08\x01\x00\x00\x00\x28\x01")
-    with pytest.raises(ValueError, match="no complete IDX file"):
+    with pytest.raises(ValueError, match="not a complete IDX file"):
         FashionMNIST(tmp_path).setup()
     with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist"):
         FashionMNIST(tmp_path / "elsewhere").setup()

@@ -120,11 +120,12 @@ def test_sources_are_mixed_evenly() -> None:
 
 def test_a_line_after_a_cut_one_stands_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows" / "a.jsonl"
-    append_line(path, '{"a": 1}')
+    first, second = ({"genes": [0, 1], "valid": 50.0, "test": None, "seconds": 1.5, "seed": seed} for seed in (1, 2))
+    append_line(path, json.dumps(first))
     with path.open("a") as stream:
-        stream.write('{"a": ')
-    append_line(path, '{"a": 2}')
-    assert read_journal(path) == [{"a": 1}, {"a": 2}]
+        stream.write('{"genes": ')
+    append_line(path, json.dumps(second))
+    assert read_journal(path) == [first, second]
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_the_finished_round_is_saved_when_a_signal_ends_the_next(how: BaseExcept
     resumed, whole = (generation(sampler=sampler, fitness=Interrupted(), save_seconds=1e9) for _ in range(2))
     ours, theirs = resumed.run(tmp_path / "run"), whole.run(tmp_path / "whole")
     assert torch.equal(ours.archive.genes, theirs.archive.genes)
-    assert resumed.history == whole.history
+    assert repr(resumed.history) == repr(whole.history)  # a NaN, the mean of no feasible one, equals itself here
 
 
 def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:

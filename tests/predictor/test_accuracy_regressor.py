@@ -113,7 +113,7 @@ def test_checkpoints_that_do_not_serve_are_refused(run: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match="not a checkpoint of an AccuracyRegressor"):
         RegressorFitness(tmp_path / "other.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
-    with pytest.raises(ValueError, match="not a checkpoint of an AccuracyRegressor"):
+    with pytest.raises(ValueError, match=r"not a saved state \(it holds a list\)"):
         RegressorFitness(tmp_path / "list.ckpt")
     with pytest.raises(FileNotFoundError, match="--config fit/ofa_accuracy"):
         RegressorFitness(tmp_path / "none.ckpt")

@@ -138,7 +138,7 @@ def test_failed_trainings_are_left_out_and_damaged_meta_data_refused(folder: Pat
     assert len(read_rows(tmp_path / "rows.npz").task) == 600
     assert len(read_rows(tmp_path / "rows.npz", "test").task) == 800
     np.savez(tmp_path / "rows.npz", genes=arrays["genes"])
-    with pytest.raises(ValueError, match="no rows of meta data"):
+    with pytest.raises(ValueError, match=r"not rows of meta data \(no 'task'\)"):
         read_rows(tmp_path / "rows.npz")
     with pytest.raises(FileNotFoundError, match="ednag collect"):
         read_rows(tmp_path / "absent.npz")

@@ -90,7 +90,7 @@ def test_tasks_are_subsets_of_all_sizes_and_survive_a_file(tmp_path: Path) -> No
     write_tasks(tmp_path / "tasks.json", "nasbench201", tasks)
     assert read_tasks(tmp_path / "tasks.json") == tasks
     (tmp_path / "bad.json").write_text('{"tasks": [{"id": "a"}]}')
-    with pytest.raises(ValueError, match="holds no task definitions"):
+    with pytest.raises(ValueError, match=r"not the task definitions of a collection \(no 'classes'\)"):
         read_tasks(tmp_path / "bad.json")
 
 

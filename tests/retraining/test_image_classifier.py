@@ -112,7 +112,8 @@ def test_own_optimizer_and_schedule() -> None:
     fitted.fit(ImageClassifier(Linear(), 7, recipe), loader())
     assert isinstance(fitted.optimizers[0], torch.optim.AdamW)
     assert fitted.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.005)
-    assert recipe.settings()["optimizer"] == "custom"
+    assert recipe.settings()["optimizer"]["class"] == "AdamW"
+    assert recipe.settings()["optimizer"]["lr"] == 0.5
 
 
 @pytest.mark.parametrize("num_classes", [7, 3])
