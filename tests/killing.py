@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -29,7 +30,7 @@ def killed_and_resumed(
     given = json.dumps({"start": start, "run": str(run), "whole": str(whole), "kills": kills, "seed": seed, "how": how})
     environment = {**os.environ, "EDNAG_SAVE_SECONDS": "0"}
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, given], capture_output=True, text=True, env=environment
+        [sys.executable, "-W", "ignore", __file__, given], capture_output=True, text=True, env=environment, timeout=600
     )
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-4000:]
     return json.loads(ended.stdout.splitlines()[-1])
@@ -41,6 +42,7 @@ def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
 
     child = os.fork()
     if child == 0:
+        os.setsid()
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # as ednag.__main__ does, before the verb begins
         signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
         status = 70
@@ -53,7 +55,10 @@ def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
     if after is not None:
         time.sleep(after)
         os.kill(child, getattr(signal, how))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(ProcessLookupError):  # a loader's worker, killed off before it knew its parent, would wait for ever
+        os.killpg(child, signal.SIGKILL)
+    return status
 
 
 def drive(start: list[str], run: str, whole: str, kills: int, seed: int, how: list[str]) -> list[list]:
