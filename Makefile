@@ -23,7 +23,7 @@ demo: setup ## generate architectures for images of digits, then train the best 
 
 test: setup ## run all tests, and the examples in the docstrings
 	$(BIN)/python -m pytest -n 2 -q
-	$(BIN)/python -m pytest -q --doctest-modules src
+	$(BIN)/python -m pytest -q --doctest-modules src --ignore src/ednag/export/use_onnx.py  # a program for a user, not a module
 
 quick: setup ## the tests that take under two minutes in all
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"
