@@ -10,8 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from ednag.core.reading import check_archive
-from ednag.core.storage import PART
-from ednag.retraining.progress import LAST
+from ednag.retraining.progress import LAST, save_checkpoint
 from ednag.retraining.randomness import fetch_anew, random_state, restore_random_state
 
 FITTED = "fitted.ckpt"
@@ -100,14 +99,9 @@ class FitProgress(pl.Callback):
             self.save(trainer, FITTED, metrics=metrics, max_epochs=trainer.max_epochs)
 
     def save(self, trainer: pl.Trainer, name: str, **more: Any) -> None:
-        """Write a checkpoint beside its place, flush it, and rename it."""
+        """Save a checkpoint with all random numbers."""
         self._saved = {"random": random_state(trainer), **more}
-        part = self.folder / f".{name}{PART}"
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
-            part.replace(self.folder / name)
+        save_checkpoint(trainer, self.folder / name)
 
 
 class _EpochSaver(Checkpoint):

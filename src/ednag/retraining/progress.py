@@ -98,19 +98,20 @@ class EpochCheckpoint(Checkpoint):
         score = float(trainer.callback_metrics.get("val/top1", -1.0))
         if self.keep_best and score > self.best:
             self.best = score
-            self._save(trainer, BEST)
-        self._save(trainer, LAST)
+            save_checkpoint(trainer, self.folder / BEST)
+        save_checkpoint(trainer, self.folder / LAST)
 
     def _stop(self) -> None:
         if self._started is not None:
             self.seconds += time.perf_counter() - self._started
             self._started = None
 
-    def _save(self, trainer: pl.Trainer, name: str) -> None:
-        """Write a checkpoint beside its place and rename it."""
-        part = self.folder / f".{name}{PART}"
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
-            part.replace(self.folder / name)
+
+def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
+    """Write a checkpoint beside its place, flush it, and rename it. Collective."""
+    part = path.with_name(f".{path.name}{PART}")
+    trainer.save_checkpoint(part)
+    if trainer.is_global_zero:
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
