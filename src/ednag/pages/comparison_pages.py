@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ednag.core.reading import read_npz
 from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
 from ednag.pages.numbers import shown
 from ednag.pages.sources import column, notes, read_csv, read_json
@@ -98,8 +99,7 @@ def _curves(folder: Path, fitness: str) -> list[Block]:
 
 def collection_page(folder: Path) -> Page:
     """Make the page of a collection's run directory."""
-    with np.load(folder / "rows.npz", allow_pickle=False) as arrays:
-        rows = {name: arrays[name] for name in arrays.files}
+    rows = read_npz(folder / "rows.npz", "the rows of a collection", "continue the collection to write it again")
     tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))["tasks"]
     sources = np.array([task["source"] for task in tasks])[rows["task"]]
     failed = np.isnan(rows["valid"])

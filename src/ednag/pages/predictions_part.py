@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
+from ednag.core.reading import read_npz
 from ednag.pages.blocks import Block, Chart, Matrix, Section, Series, Table, Thumbnails
 from ednag.pages.sources import read_json
 from ednag.retraining.predictions import MISTAKES, PREDICTIONS, Predictions
@@ -119,8 +120,8 @@ def _mistakes(path: Path, said: Predictions, names: Sequence[str]) -> list[Block
     """Pictures of the mistakes that the network was surest of."""
     if not path.exists():
         return []
-    with np.load(path, allow_pickle=False) as arrays:
-        found = [(int(index), _picture(arrays[str(place)])) for place, index in enumerate(arrays["images"])]
+    arrays = read_npz(path, "pictures of mistakes", "delete it to leave them out")
+    found = [(int(index), _picture(arrays[str(place)])) for place, index in enumerate(arrays["images"])]
     pictures = []
     for index, picture in found:
         lines = [

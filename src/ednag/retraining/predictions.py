@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ednag.core.reading import read_npz, reading
 from ednag.core.storage import atomic_write
 
 CURVES = "curves.csv"
@@ -60,8 +60,7 @@ class Predictions:
             FileNotFoundError: if there is no such file.
             ValueError: if it is damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{name: arrays[name] for name in ("labels", "classes", "probabilities", "files")})
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is damaged ({error}); test the network again") from None
+        kind, remedy = "the predictions of a network", "test the network again"
+        arrays = read_npz(path, kind, remedy)
+        with reading(path, kind, remedy):
+            return cls(**{name: arrays[name] for name in ("labels", "classes", "probabilities", "files")})
