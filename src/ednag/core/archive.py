@@ -243,3 +243,18 @@ def average_rank(fitness: Tensor, member: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, value)
     upto = torch.searchsorted(ordered, value, right=True)
     return (fitness.shape[-1] - upto + (upto - below - 1) / 2).to(fitness.dtype)
+
+
+def normal_quantiles(rank: Tensor, member: Tensor) -> Tensor:
+    """Turn ranks into the quantiles of a normal distribution, ``Phi^-1(1 - (rank + 1/2) / m)`` (van der Waerden).
+
+    Args:
+        rank: 0 is best, see :func:`average_rank`, float64 ``(*B, M)``.
+        member: which entries count, bool ``(*B, M)``; ``m`` in each row.
+
+    Returns:
+        float64 ``(*B, M)``; 0 where not a member.
+    """
+    m = member.sum(-1, keepdim=True).clamp(min=1)
+    quantile: Tensor = torch.special.ndtri((1 - (rank + 0.5) / m).where(member, 0.5))
+    return quantile

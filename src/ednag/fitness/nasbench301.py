@@ -17,6 +17,7 @@ from ednag.benchmarks.nasbench301 import encode, load_models
 from ednag.fitness.base import Fitness
 from ednag.fitness.tabular import PartialTableFitness
 from ednag.spaces import DARTS, SearchSpace
+from ednag.spaces.base import genes_of
 
 
 class NASBench301Fitness(Fitness):
@@ -72,7 +73,7 @@ class NASBench301Fitness(Fitness):
     def score(self, genes: Tensor) -> Tensor:
         """Average over the models; see :meth:`Fitness.score`."""
         keys = self.space.identity(genes)
-        found = self.predict(_decode(keys))
+        found = self.predict(genes_of(keys, DARTS.cardinalities)[0])
         values = found.mean(0)
         if self.noise:
             draws = [np.random.default_rng([self.seed, key]).standard_normal() for key in keys.tolist()]
@@ -134,15 +135,6 @@ class NASBench301TableFitness(PartialTableFitness):
 def _check_space(space: SearchSpace) -> None:
     if space.name != DARTS.name:
         raise ValueError(f"NAS-Bench-301 scores genotypes of {DARTS.name}, the search space is {space.name}")
-
-
-def _decode(codes: Tensor) -> Tensor:
-    """Genes of codes; an identity of DARTS is the code of a member of the class."""
-    digits = []
-    for cardinality in reversed(DARTS.cardinalities):
-        digits.append(codes % cardinality)
-        codes = codes // cardinality
-    return torch.stack(digits[::-1], -1)
 
 
 def _class_means(values: NDArray[Any], place: Tensor, classes: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ednag.core.archive import average_rank
+from ednag.core.archive import average_rank, normal_quantiles
 
 NOISE = 0.3
 """Variance of one training, relative to that of the differences between architectures."""
@@ -20,9 +20,8 @@ def normal_scores(values: Tensor) -> Tensor:
     Returns:
         float64 ``(n,)``: mean 0, variance nearly 1.
     """
-    rank = average_rank(values, torch.ones_like(values, dtype=torch.bool))
-    quantile: Tensor = torch.special.ndtri(1 - (rank + 0.5) / len(values))
-    return quantile
+    everyone = torch.ones_like(values, dtype=torch.bool)
+    return normal_quantiles(average_rank(values, everyone), everyone)
 
 
 def class_means(values: Tensor, place: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ednag.core.archive import normal_quantiles
 from ednag.samplers.calibration import random_valid
 from ednag.spaces import SearchSpace
 
@@ -274,7 +275,7 @@ def _factor(covariance: Tensor, member: Tensor, nugget: Tensor, noise: Tensor | 
 
 
 def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
-    """Turn ranks into the quantiles of a normal distribution: ``Phi^-1(1 - (rank + 1/2) / m)``, standardised.
+    """Turn ranks into normal quantiles (:func:`ednag.core.archive.normal_quantiles`), standardised.
 
     Args:
         rank: 0 is best, float64 ``(R, M)``.
@@ -283,9 +284,7 @@ def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
     Returns:
         float64 ``(R, M)``: zero mean and unit variance over the members of a run, 0 elsewhere (and where all tie).
     """
-    m = member.sum(-1, keepdim=True).clamp(min=1)
-    quantile: Tensor = torch.special.ndtri((1 - (rank + 0.5) / m).where(member, 0.5))
-    return standardise(quantile, member)
+    return standardise(normal_quantiles(rank, member), member)
 
 
 def standardise(values: Tensor, member: Tensor) -> Tensor:

@@ -21,6 +21,23 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 200 else f"{text[:200]}...")
 
 
+def genes_of(codes: Tensor, cardinalities: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Undo :meth:`SearchSpace.code`.
+
+    Args:
+        codes: non-negative int64 ``(*B,)``.
+        cardinalities: number of choices of each gene.
+
+    Returns:
+        genes, int64 ``(*B, L)``, and what is left of each code, ``(*B,)``: 0 if it is a code of these genes.
+    """
+    digits = []
+    for cardinality in reversed(cardinalities):
+        digits.append(codes % cardinality)
+        codes = codes // cardinality
+    return torch.stack(digits[::-1], -1), codes
+
+
 @dataclass(frozen=True)
 class Layout:
     """Maps each choice of each gene to a place in a vector of continuous genes.

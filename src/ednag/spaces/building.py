@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.spaces import SearchSpace
+from ednag.spaces.base import genes_of
 
 
 def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, int]:
@@ -74,11 +75,7 @@ def representative(space: SearchSpace, genes: Tensor) -> Tensor:
         int64 ``(n, L)``.
     """
     identity = space.identity(genes)
-    rest, digits = identity, []
-    for cardinality in reversed(space.cardinalities):
-        digits.append(rest % cardinality)
-        rest = rest // cardinality
-    named = torch.stack(digits[::-1], -1)
+    named, rest = genes_of(identity, space.cardinalities)
     fits = (rest == 0) & space.valid(named)
     fits[fits.clone()] = space.identity(named[fits]) == identity[fits]
     return torch.where(fits[:, None], named, genes)
