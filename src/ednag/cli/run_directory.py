@@ -119,8 +119,7 @@ def rooted(value: Any) -> Any:
         value: a configuration, or a part of it. Texts are paths where they hold a slash and name something that exists.
     """
     if isinstance(value, Path):
-        path = value.expanduser()  # a bare word that is no file may be a name of the catalogue
-        return path.absolute() if len(path.parts) > 1 or _exists(path) else value
+        return value.expanduser().absolute()
     if isinstance(value, str):
         path = Path(value).expanduser() if value.startswith("~/") else Path(value)
         return str(path.absolute()) if os.sep in value and _exists(path) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -97,7 +97,7 @@ class CostModel:
         self,
         network: dict[str, int] | None = None,
         latency_device: str | None = None,
-        latency_table: Path | None = None,
+        latency_table: str | Path | None = None,
         batch_size: int = 1,
         warmup: int = 5,
         repeats: int = 20,
@@ -140,17 +140,15 @@ class CostModel:
             self._table.setup(space, self.network.get("resolution") or max(self._shape[1:]))
 
     def costs(self, genes: Tensor) -> Costs:
-        """Build one architecture, int64 ``(L,)``, and count or measure; only count, in closed form, where that does."""
+        """Count one architecture, int64 ``(L,)``, and look its latency up, or build it to measure that."""
         if self.latency_device is None:
             return self.count(genes)
+        if self.tabled:
+            return replace(self.count(genes), latency_ms=float(self.look_up(genes)))
         with torch.inference_mode():
             network = build_network(self.space, genes, self._classes, self._shape[0], self.network)
-            counted = count_costs(network, self._shape)
-            if self._table is not None:
-                latency = float(self._table.latency(genes, self.latency_device))
-            else:
-                latency = measure_latency(network, self._shape, self.latency_device, **self.timing)
-        return Costs(counted.params, counted.macs, latency)
+            latency = measure_latency(network, self._shape, self.latency_device, **self.timing)
+            return replace(count_costs(network, self._shape), latency_ms=latency)
 
     def of_each(self, genes: Tensor) -> list[Costs]:
         """Costs of architectures, int64 ``(n, L)``; each distinct one is counted or measured once."""
