@@ -20,8 +20,8 @@ from ednag.core.distributed import from_first
 from ednag.core.fingerprint import settings
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_csv, write_json
-from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish
+from ednag.engine.retraining import FOLDER, Retraining, train
 from ednag.fitness import MetaFitness
 from ednag.generation.comparison import Comparison
 from ednag.generation.figures import generation_figure
@@ -29,7 +29,6 @@ from ednag.generation.metrics import progress_rows
 from ednag.generation.report import Report
 from ednag.generation.run import Generation, Row
 from ednag.predictor.meta_predictor import MetaPredictor
-from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
 from ednag.samplers.presets import preset_of
@@ -149,8 +148,7 @@ class RetrainingCallback(pl.Callback):
         network: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.data, self.recipe, self.top_k = data, recipe or Recipe(), top_k
-        self.network, self.seed = network, seed
+        self.data, self.plan = data, Retraining(recipe, top_k, network, seed)
         self.summary: Summary | None = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -163,20 +161,15 @@ class RetrainingCallback(pl.Callback):
         another = getattr(trainer, "another", None)
         if not found or found[-1].report is None or another is None:
             raise ValueError("RetrainingCallback needs a GenerationCallback before it, and EDNAG's own Trainer")
-        report, folder = found[-1].report, Path(trainer.default_root_dir) / "retrained"
-        planned, shown = len(report.candidates[: self.top_k]), bool(getattr(trainer, "shows_progress", False))
-        with RetrainingBar(folder, planned, self.recipe.epochs, shown) as bar:
-            self.summary = retrain(
-                report,
-                found[-1].generation.space,
-                self.data,
-                self.recipe,
-                folder,
-                bar.watch(partial(another, inherit=False)),
-                top_k=self.top_k,
-                network=self.network,
-                seed=self.seed,
-            )
+        self.summary = train(
+            Path(trainer.default_root_dir) / FOLDER,
+            found[-1].report,
+            found[-1].generation.space,
+            self.data,
+            self.plan,
+            partial(another, inherit=False),
+            shown=bool(getattr(trainer, "shows_progress", False)),
+        )
 
 
 class ComparisonCallback(pl.Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from ednag.core.storage import write_json
 from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish, reopened
 from ednag.generation.report import Report
-from ednag.retraining.job import retrain
+from ednag.retraining.job import TrainerFactory, retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
 from ednag.retraining.supernet import SupernetWeights
+from ednag.spaces import SearchSpace
 
 if TYPE_CHECKING:
     from ednag.engine.trainer import Trainer
@@ -56,6 +58,35 @@ UNSUITED = (
 """Callbacks that interfere with a recipe."""
 
 
+def train(
+    folder: Path,
+    report: Report,
+    space: SearchSpace,
+    data: pl.LightningDataModule,
+    plan: Retraining,
+    make_trainer: TrainerFactory,
+    shown: bool,
+    supernets: Sequence[Mapping[str, Any]] = (),
+) -> Summary:
+    """Train the best architectures of a report under one progress bar, if it is ``shown``; see :func:`retrain`."""
+    recipe, planned = plan.recipe or Recipe(), len(report.candidates[: plan.top_k])
+    with RetrainingBar(folder, planned, recipe.epochs, shown) as bar:
+        return retrain(
+            report,
+            space,
+            data,
+            recipe,
+            folder,
+            bar.watch(make_trainer),
+            top_k=plan.top_k,
+            network=plan.network,
+            seed=plan.seed,
+            supernets=supernets,
+            baselines=plan.baselines,
+            report_images=plan.report_images,
+        )
+
+
 def retrain_in(
     folder: Path, trainer: Trainer, report: Report, data: pl.LightningDataModule | None, plan: Retraining
 ) -> Summary:
@@ -86,22 +117,7 @@ def retrain_in(
     begun = time.perf_counter()
     report.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone
     supernets = [weights.provenance() for weights in trainer.callbacks if isinstance(weights, SupernetWeights)]
-    recipe, planned = plan.recipe or Recipe(), len(report.candidates[: plan.top_k])
-    with RetrainingBar(folder, planned, recipe.epochs, shown=trainer.shows_progress) as bar:
-        summary = retrain(
-            report,
-            report.load_space(),
-            data,
-            recipe,
-            folder,
-            bar.watch(trainer.another),
-            top_k=plan.top_k,
-            network=plan.network,
-            seed=plan.seed,
-            supernets=supernets,
-            baselines=plan.baselines,
-            report_images=plan.report_images,
-        )
+    summary = train(folder, report, report.load_space(), data, plan, trainer.another, trainer.shows_progress, supernets)
     finished = [result for result in summary.results if result.status == "finished"]
     counts = {"architectures": len(summary.results), "finished": len(finished)}
     seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
