@@ -102,7 +102,8 @@ class Trainer(pl.Trainer):
             model: not used.
             datamodule: images of the task, for a fitness that looks at them.
             space: where architectures come from.
-            fitness: the score to maximise. If omitted, the shipped meta predictor scores the images.
+            fitness: the score to maximise. If omitted, what benchmark tables of other data sets teach (KnowledgeFitness), or in
+                other spaces proxies on the images.
             sampler: the method; ``--preset`` chooses one by name, the preset ``default`` if none is given.
             runs: independent runs, advanced together.
             seed: seed of the first run; the others follow consecutively.
@@ -129,10 +130,11 @@ class Trainer(pl.Trainer):
         self._refuse_epochs("generate", "--evaluations says how long it goes on")
         if retrain and datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+        sampler = sampler or load_preset("default")
         generation = Generation(
             space,
             fitness or default_fitness(space, datamodule),
-            informed(sampler or load_preset("default")) if knowledge else sampler or load_preset("default"),
+            informed(sampler) if knowledge else sampler,
             seeds_of(runs, seed),
             evaluations,
             top_k,

@@ -177,7 +177,7 @@ class Generation:
             if observe is not None:
                 observe(self.history[-1])
             if rounds[0].save:
-                self._save(path, state)
+                self._save(path, finished)
                 saved = time.perf_counter()
 
         self.constrained.generating = True
@@ -191,7 +191,7 @@ class Generation:
             raise
         finally:
             self.constrained.generating = False
-        self._save(path, state)
+        self._save(path, self._state_dict(state))
         if world() > 1:
             self.constrained.load_state_dict(merge_states(gather(self.constrained.state_dict())))
             state = replace(state, archive=Archive.join(gather(state.archive.to("cpu"))).to(self.device))
@@ -297,9 +297,9 @@ class Generation:
             "novel": (float(archive.count.double().mean()) - before) / genes.shape[1],
         }
 
-    def _save(self, path: Path, state: State) -> None:
-        """Save where everything stands: one file, with a part for each process."""
-        shards = gather(self._state_dict(state))
+    def _save(self, path: Path, own: dict[str, Any]) -> None:
+        """Save where everything stands, :meth:`_state_dict` of each process: one file, with a part for each."""
+        shards = gather(own)
         if rank() == 0:
             save_state(path, shards[0] if len(shards) == 1 else {"shards": shards})
 
@@ -336,9 +336,7 @@ class Generation:
             )
         self.seconds = saved["seconds"]
         self.constrained.load_state_dict(saved["fitness"])
-        if (
-            more
-        ):  # the smaller budget cut the last rounds short, so all are taken again; what is known is not paid again
+        if more:  # the smaller budget cut its last rounds short: all are taken again, what is known is not paid again
             self.constrained.lookups = 0
             return None
         self.history = saved["history"]
