@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from ednag.core.reading import LARGEST_ARRAYS, matches, read_bytes, read_json, reading
+from ednag.core.storage import atomic_write, write_json
 from ednag.generation.report import Report
 
 ARCHITECTURE = "architecture.json"
@@ -98,6 +100,19 @@ def build(architecture: dict[str, Any]) -> nn.Module:
         return space.build(torch.tensor(architecture["genes"]), architecture["num_classes"], **options)
     except TypeError as error:
         raise ValueError(f"{space.name} can't build a network with {options} ({error})") from None
+
+
+def save_network(folder: Path, network: nn.Module, architecture: dict[str, Any]) -> None:
+    """Write the weights of a network, and its description with their digest.
+
+    Args:
+        folder: where :func:`load_network` reads them.
+        network: trained, on any device.
+        architecture: content of ``architecture.json``; a digest in it is replaced.
+    """
+    content = to_safetensors({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    atomic_write(folder / WEIGHTS, lambda stream: stream.write(content))
+    write_json(folder / ARCHITECTURE, {**architecture, DIGEST: hashlib.sha256(content).hexdigest()})
 
 
 def load_network(folder: Path, architecture: dict[str, Any]) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.classify.classifier import load
-from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS
-from ednag.core.storage import atomic_write, write_json
+from ednag.classify.saved import WEIGHTS, save_network
 
 TOLERANCE = 1e-4
 """Largest allowed difference between exported and original outputs, relative to the largest output (at least 1)."""
@@ -96,9 +94,5 @@ def write_torch_export(network: nn.Module, architecture: dict[str, Any], output:
 
 def write_safetensors(network: nn.Module, architecture: dict[str, Any], output: Path) -> Exported:
     """Write weights and architecture, and read them back."""
-    from safetensors.torch import save
-
-    content = save({name: value.contiguous() for name, value in network.state_dict().items()})
-    atomic_write(output / WEIGHTS, lambda stream: stream.write(content))
-    write_json(output / ARCHITECTURE, {**architecture, DIGEST: hashlib.sha256(content).hexdigest()})
+    save_network(output, network, architecture)
     return Exported("safetensors", output / WEIGHTS, difference(load(output), network, random_inputs(architecture, 2)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,12 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from ednag.classify.saved import ARCHITECTURE, DIGEST, WEIGHTS
+from ednag.classify.saved import ARCHITECTURE, save_network
 from ednag.core.fingerprint import describe_object
 from ednag.core.reading import reading
-from ednag.core.storage import atomic_write, load_state, write_json
+from ednag.core.storage import load_state, write_json
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask, describe_data
 from ednag.data.digests import describe_splits
@@ -183,10 +181,7 @@ class Job:
                 return self.result(costs, checkpoint, {}, reason=str(error))
         if not all(math.isfinite(value) for value in scores.values()):
             return self.result(costs, checkpoint, {}, reason=f"a metric is not finite: {scores}")
-        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        content = to_safetensors(weights)
-        atomic_write(self.folder / WEIGHTS, lambda stream: stream.write(content))
-        write_json(self.folder / ARCHITECTURE, {**self.describe(), DIGEST: hashlib.sha256(content).hexdigest()})
+        save_network(self.folder, network, self.describe())
         evidence.save(self.folder, data, self.report_images)
         return self.result(costs, checkpoint, scores)
 
