@@ -3,7 +3,15 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, jitter, normalise, resized_crop
+from ednag.data.augmentation import (
+    Augmentation,
+    crop_and_flip,
+    cutout,
+    jitter,
+    normalise,
+    rand_augment,
+    resized_crop,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -102,7 +110,23 @@ def test_jitter_agrees_with_torchvision_factor_by_factor() -> None:
     assert grey.shape == (5, 1, 6, 6)
 
 
-@pytest.mark.parametrize("options", [{"min_area": 0.0}, {"colour": 1.0}, {"min_area": 0.5, "crop_padding": 4}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rand_augment_follows_the_generator_and_changes_each_image_by_itself(channels: int) -> None:
+    same = images(1, channels, 24).expand(30, -1, -1, -1)
+    before = torch.get_rng_state()
+    out = rand_augment(same, 9, generator(1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert out.dtype == torch.uint8
+    assert torch.equal(out, rand_augment(same.float(), 9, generator(1)))
+    assert not torch.equal(out, rand_augment(same, 9, generator(2)))
+    assert len({one.numpy().tobytes() for one in out}) > 10
+    far, near = ((rand_augment(same, k, generator(3)).float() - same).abs().mean() for k in (30, 1))
+    assert far > near
+
+
+@pytest.mark.parametrize(
+    "options", [{"min_area": 0.0}, {"colour": 1.0}, {"min_area": 0.5, "crop_padding": 4}, {"rand_augment": 31}]
+)
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"min_area|cropped in one way"):
+    with pytest.raises(ValueError, match=r"min_area|cropped in one way|rand_augment"):
         Augmentation(**options)  # type: ignore[arg-type]

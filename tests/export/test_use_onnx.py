@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ednag import load
 from ednag.classify.saved import find
@@ -101,6 +101,26 @@ def test_opset_and_batch_size_are_free(opset: int, trained: Path, tmp_path: Path
     ]
     with pytest.raises(ValueError, match="opset must be from 18 to 23, got 9"):
         export(trained / "001", ["onnx"], tmp_path, opset=9)
+
+
+@pytest.mark.parametrize("opset", [18, None])
+def test_a_file_that_scales_images_itself_agrees_with_the_report(
+    opset: int | None, trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    (done,) = export(trained / "001", ["onnx_any_size"], tmp_path, opset=opset)
+    assert done.error < 0.05
+    said, files = said_of(trained, photos)
+    plain = [i for i, path in enumerate(files) if "turned" in path.name]
+    assert len(plain) >= 3
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    for i in plain:
+        upright = ImageOps.exif_transpose(Image.open(files[i])).convert("RGB")
+        image = np.array(upright).transpose(2, 0, 1)[None]
+        (found,) = session.run(None, {"images": image})[0]
+        assert found.argmax() == said.classes[i, 0]
+        np.testing.assert_allclose(np.sort(found)[::-1], said.probabilities[i], atol=0.03)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == load(trained).class_names
 
 
 def test_eight_bit_integers_with_accuracy_and_time_beside(trained: Path, photos: Path, tmp_path: Path) -> None:

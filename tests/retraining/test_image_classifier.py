@@ -47,6 +47,24 @@ def loss_of(recipe: Recipe, auxiliary: bool = False, seed: int = 0) -> tuple[Ima
     return classifier, classifier.training_step(images(), 3)
 
 
+@pytest.mark.parametrize(("every", "turns", "warm"), [("step", 16, 4), ("epoch", 4, 1)])
+def test_the_rate_rises_before_it_falls(every: str, turns: int, warm: int) -> None:
+    recipe = Recipe(epochs=4, lr=0.3, warmup_epochs=1, schedule_every=every)  # type: ignore[arg-type]
+    classifier, rates = ImageClassifier(Linear(), 7, recipe), []
+
+    class Note(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer(max_epochs=4, callbacks=[Note()]).fit(classifier, loader())
+    seen = rates if every == "step" else rates[::4]
+    rising = [0.3 * (i + 1) / (warm + 1) for i in range(warm)]
+    falling = [0.15 * (1 + math.cos(math.pi * i / (turns - warm))) for i in range(turns - warm)]
+    assert seen == pytest.approx(rising + falling)
+    with pytest.raises(ValueError, match="warmup_epochs must be >= 0"):
+        Recipe(warmup_epochs=-1)
+
+
 def test_label_smoothing_spreads_the_target() -> None:
     classifier, loss = loss_of(Recipe(label_smoothing=0.2))
     x, y = images()

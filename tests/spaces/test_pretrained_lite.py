@@ -90,12 +90,25 @@ def test_distinct_networks_are_counted_as_documented() -> None:
     assert space.size == whole * 5**6 * 8 * 4 * 2
 
 
-def test_seeds_are_the_parent_and_its_one_step_changes() -> None:
+def test_seeds_are_the_parent_its_one_step_changes_and_even_cuts() -> None:
     seeds = SPACE.seeds()
     assert SPACE.describe(seeds[0]) == FULL.replace("r=96", "r=128")
     assert SPACE.valid(seeds).all()
-    assert (seeds[0] - seeds[1:]).sum(1).tolist() == [1] * 17
-    assert len(PretrainedLite(resolutions=(96,)).seeds()) == 17  # a gene of one choice can't be changed
+    assert (seeds[0] - seeds[1:18]).sum(1).tolist() == [1] * 17
+    cuts = [SPACE.settings(one) for one in seeds[18:]]
+    assert all(len(set(cut["e"])) == 1 for cut in cuts)
+    found = {(cut["e"][0], len(cut["e"]), cut["head"][0], cut["r"][0]) for cut in cuts}
+    sides = SPACE.resolutions
+    assert found == {(e, *end, r) for e in range(2, 7) for end in ((6, 1), (5, 0)) for r in sides}
+    assert len(PretrainedLite(resolutions=(96,)).seeds()) == 27  # a gene of one choice can't be changed
+
+
+def test_some_seeds_are_just_below_any_limit() -> None:
+    macs = SPACE.count(SPACE.seeds(), 10)[:, 1] / SPACE.count(SPACE.largest, 10)[1]
+    for limit in (0.75, 0.5, 0.25):
+        below = macs[macs <= limit]
+        assert len(below) >= 5
+        assert below.max() > 0.8 * limit
 
 
 def test_a_narrow_layer_keeps_the_channels_that_matter() -> None:

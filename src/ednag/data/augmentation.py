@@ -26,6 +26,8 @@ class Augmentation:
         min_area: for photographs, instead of the padded crop: least share of the image that a crop covers, of an aspect
             ratio from 3/4 to 4/3, scaled to the whole size (Szegedy et al. 2015); 1 for no such crop.
         colour: brightness, contrast and saturation are multiplied by numbers up to this far from 1; 0 for none.
+        rand_augment: strength, 1 to 30, of two operations that RandAugment (Cubuk et al. 2020) draws for each image, such
+            as rotation, shear, sharpness and solarisation; 0 for none. Torchvision's, in its 31 steps of strength.
     """
 
     crop_padding: int = 4
@@ -33,12 +35,15 @@ class Augmentation:
     cutout: int = 0
     min_area: float = 1.0
     colour: float = 0.0
+    rand_augment: int = 0
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0 or self.cutout < 0:
             raise ValueError(f"crop_padding and cutout must be >= 0 pixels, got {self.crop_padding} and {self.cutout}")
         if not 0 < self.min_area <= 1 or not 0 <= self.colour < 1:
             raise ValueError(f"min_area must be in (0, 1] and colour in [0, 1), got {self.min_area} and {self.colour}")
+        if not 0 <= self.rand_augment <= 30:
+            raise ValueError(f"rand_augment must be a strength from 0 (none) to 30, got {self.rand_augment}")
         if self.min_area < 1 and self.crop_padding:
             raise ValueError(
                 f"images are cropped in one way: crop_padding 0 with min_area {self.min_area}, or min_area 1 with "
@@ -112,6 +117,27 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
     x = (images.float() * brightness).clamp(0, 255)
     x = _blend(x, _grey(x).mean((1, 2, 3), keepdim=True), contrast)
     return _blend(x, _grey(x), saturation) if x.shape[1] == 3 else x
+
+
+def rand_augment(images: Tensor, strength: int, generator: torch.Generator) -> Tensor:
+    """Apply two random operations of RandAugment (Cubuk et al. 2020) to each image.
+
+    Args:
+        images: ``(B, C, H, W)`` of 0 to 255, one or three channels.
+        strength: of the operations, from 0 to 30.
+        generator: source of randomness on the images' device.
+
+    Returns:
+        uint8.
+    """
+    from torchvision.transforms import v2
+
+    operations = v2.RandAugment(num_ops=2, magnitude=strength)
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torchvision draws from the global generator of the CPU
+        plain = images.round().clamp(0, 255).to(torch.uint8) if images.is_floating_point() else images
+        return torch.stack([operations(image) for image in plain])
 
 
 def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:

@@ -12,7 +12,15 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from ednag.data.augmentation import Augmentation, crop_and_flip, cutout, jitter, normalise, resized_crop
+from ednag.data.augmentation import (
+    Augmentation,
+    crop_and_flip,
+    cutout,
+    jitter,
+    normalise,
+    rand_augment,
+    resized_crop,
+)
 from ednag.data.decoding import Levels
 from ednag.data.files import Batch, FileImages, MemoryImages
 from ednag.data.preprocessing import CropMode, Preprocessing
@@ -75,6 +83,7 @@ class ImageDataModule(pl.LightningDataModule):
         min_area: least share of an image that a random crop covers, scaled to the whole size; 1 for no such crop. In
             place of ``crop_padding``, which must be 0 then.
         colour: brightness, contrast and saturation change by factors up to this far from 1.
+        rand_augment: strength, 1 to 30, of two random operations on each training image; 0 for none.
         mean: mean of each channel, in 0..1; computed from training images if omitted.
         std: standard deviation of each channel, likewise.
         num_workers: processes that read images from disk; images held in memory need none.
@@ -108,6 +117,7 @@ class ImageDataModule(pl.LightningDataModule):
         cutout: int = 0,
         min_area: float = 1.0,
         colour: float = 0.0,
+        rand_augment: int = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         num_workers: int = 0,
@@ -127,7 +137,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.image_size = image_size
         self.in_channels = in_channels
         self.val_fraction = val_fraction
-        self.augmentation = Augmentation(crop_padding, flip, cutout, min_area, colour)
+        self.augmentation = Augmentation(crop_padding, flip, cutout, min_area, colour, rand_augment)
         self.num_workers = num_workers
         self.seed = seed
         self.class_names: list[str] = []
@@ -235,6 +245,8 @@ class ImageDataModule(pl.LightningDataModule):
             images = resized_crop(images, options.min_area, options.flip, generator)
         elif options.crop_padding or options.flip:
             images = crop_and_flip(images, options.crop_padding, options.flip, generator)
+        if options.rand_augment:
+            images = rand_augment(images, options.rand_augment, generator)
         if options.colour:
             images = jitter(images, options.colour, generator)
         out = normalise(images, mean, std)

@@ -102,7 +102,8 @@ def _costs(metrics: Mapping[str, Any], exported: Sequence[Exported]) -> str:
     for key, title in (("params", "parameters"), ("macs", "multiply-accumulates an image")):
         if key in metrics:
             lines.append(f"| {title} | {metrics[key]:,} |")
-    files = {item.format: item.path for item in exported if item.path.suffix == ".onnx"}
+    kinds = ("onnx", "onnx_int8")  # onnx_any_size would be timed with the scaling of an image of some size
+    files = {item.format: item.path for item in exported if item.format in kinds}
     if files:
         lines += [f"| {kind}, one image, one thread | {ms:.2f} ms |" for kind, ms in measured(files).items()]
     for item in exported:

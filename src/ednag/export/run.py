@@ -18,7 +18,7 @@ from ednag.export.formats import Exported, write_safetensors, write_torch_export
 from ednag.export.model_card import model_card
 from ednag.export.onnx_file import write_onnx
 
-Format = Literal["onnx", "torch_export", "safetensors", "onnx_int8"]
+Format = Literal["onnx", "torch_export", "safetensors", "onnx_int8", "onnx_any_size"]
 """What :func:`export` can write."""
 
 ALWAYS: tuple[Format, ...] = ("onnx", "torch_export", "safetensors")
@@ -41,7 +41,8 @@ def export(
 
     ``onnx`` writes ``network.onnx`` and ``use_onnx.py``, a program that classifies images with it (any batch size; needs
     the packages ``onnx``, ``onnxscript`` and ``onnxruntime``); ``onnx_int8`` also ``network.int8.onnx``, with its accuracy
-    and time beside the other's in ``network.int8.json``; ``torch_export`` writes ``network.pt2`` (any batch size);
+    and time beside the other's in ``network.int8.json``; ``onnx_any_size`` writes ``network.any_size.onnx``, which scales and
+    cuts images itself; ``torch_export`` writes ``network.pt2`` (any batch size);
     ``safetensors`` copies weights and architecture. Beside them, ``preprocessing.json`` says how an image becomes an
     input, as ``architecture.json`` and the metadata of ONNX files do, and ``README.md`` is a model card.
 
@@ -70,6 +71,10 @@ def export(
     done: list[Exported] = []
     if "onnx" in chosen or "onnx_int8" in chosen:
         done += _onnx_files(network, architecture, folder, output, chosen, include_preprocessing, opset)
+    if "onnx_any_size" in chosen:
+        from ednag.export.any_size import write_any_size
+
+        done.append(write_any_size(network, architecture, output, opset))
     if "torch_export" in chosen:
         done.append(write_torch_export(network, architecture, output))
     if "safetensors" in chosen:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ednag.data.sampling import image_batch
 from ednag.fitness.base import Fitness
-from ednag.fitness.discriminant import cross_validated
+from ednag.fitness.discriminant import best_scale, cross_validated
 from ednag.spaces import SearchSpace
 from ednag.spaces.adaptation import Adaptation
 from ednag.spaces.building import check_options
@@ -30,6 +30,9 @@ class ProbeFitness(Fitness):
     Each sub-network inherits its parent's weights and is adapted on one part of the training images
     (:class:`~ednag.spaces.adaptation.Adaptation`); the head is fitted and judged on another part, since accuracy on images
     that weights were adapted on flatters. What sub-networks have in common from their first layer on is computed once.
+
+    Where many sub-networks are right for the same number of images, the cross-entropy ``h`` of their logits (in nats, at
+    the scale that makes it least) tells them apart: ``h / (1 + h)`` of one image is deducted, which is less than one.
 
     Args:
         images: training images that are looked at, at most; the first that the data module's loader yields.
@@ -128,17 +131,18 @@ class ProbeFitness(Fitness):
         with torch.inference_mode(False), torch.no_grad():
             network = self._space.build(genes, self._classes, in_channels=self._channels, **self.network)
             features = self._adaptation.adapt(network.to(self.device))
-            hits, losses = [], []
-            for repeat in range(self.repeats):
-                seed = self.seed + repeat
-                logits = cross_validated(features, self._labels, self._classes, self.shrinkage, self.folds, seed)
-                hits.append((logits.argmax(1) == self._labels).double().mean())
-                losses.append(torch.nn.functional.cross_entropy(logits.double(), self._labels))
-        self._losses[key] = float(torch.stack(losses).mean())
-        return 100 * float(torch.stack(hits).mean())
+            cuts = [
+                cross_validated(features, self._labels, self._classes, self.shrinkage, self.folds, self.seed + repeat)
+                for repeat in range(self.repeats)
+            ]
+        labels = self._labels.repeat(self.repeats)
+        logits = torch.cat(cuts)
+        hits = int((logits.argmax(1) == labels).sum())
+        self._losses[key] = loss = best_scale(logits, labels)[1]
+        return 100 * (hits - loss / (1 + loss)) / len(labels)
 
     def details(self, genes: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the held-out images in nats, ``(n,)``; NaN for what was not scored."""
+        """Cross-entropy of the held-out images in nats, at its best scale, ``(n,)``; NaN for what was not scored."""
         keys = self.space.identity(genes).tolist()
         found = [self._losses.get(key, float("nan")) for key in keys]
         return {"probe_nll": torch.tensor(found, dtype=torch.float64, device=genes.device)}

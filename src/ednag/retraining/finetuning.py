@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ednag.data.sampling import image_batch, image_shape
-from ednag.fitness.discriminant import Head, cross_validated, fit_discriminant
+from ednag.fitness.discriminant import Head, best_scale, cross_validated, fit_discriminant
 from ednag.fitness.probe import check_normalisation
 from ednag.spaces import SearchSpace
 from ednag.spaces.adaptation import Adaptation
@@ -146,10 +146,7 @@ def scaled_head(features: Tensor, labels: Tensor, num_classes: int, shrinkage: f
         num_classes: number of labels.
         shrinkage: see :func:`ednag.fitness.discriminant.fit_discriminant`.
     """
-    held_out = cross_validated(features, labels, num_classes, shrinkage).clamp_min(-1e4)
-    scales = torch.logspace(-2, 2, 81, dtype=features.dtype)
-    losses = torch.stack([F.cross_entropy(scale * held_out, labels) for scale in scales])
-    best = scales[losses.argmin()]
+    best, _ = best_scale(cross_validated(features, labels, num_classes, shrinkage), labels)
     head = fit_discriminant(features, labels, num_classes, shrinkage)
     return Head(best * head.weight, best * head.bias)
 

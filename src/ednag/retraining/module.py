@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
@@ -41,6 +41,7 @@ class Recipe:
         weight_decay: its weight decay, on every parameter.
         optimizer: another optimizer, with its own arguments; ``lr``, ``momentum`` and ``weight_decay`` are then unused.
         lr_scheduler: another schedule; the learning rate falls to 0 along a half cosine if omitted.
+        warmup_epochs: first epochs, in which the rate rises evenly from 0, before that half cosine; fewer than ``epochs``.
         schedule_every: whether the schedule advances with each ``step`` or each ``epoch``.
         label_smoothing: share of the target that is spread over all classes, in 0..1 (Szegedy et al. 2016).
         mixup: alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 for none.
@@ -63,6 +64,7 @@ class Recipe:
     weight_decay: float = 5e-4
     optimizer: OptimizerCallable | None = None
     lr_scheduler: LRSchedulerCallable | None = None
+    warmup_epochs: int = 0
     schedule_every: Literal["step", "epoch"] = "step"
     label_smoothing: float = 0.0
     mixup: float = 0.0
@@ -75,6 +77,11 @@ class Recipe:
         least = 1 if self.fine_tuning is None else 0
         if self.epochs < least:
             raise ValueError(f"recipe.epochs must be >= {least}, got {self.epochs}")
+        if self.warmup_epochs < 0 or (self.warmup_epochs and self.lr_scheduler is not None):
+            raise ValueError(
+                f"recipe.warmup_epochs must be >= 0, and belongs to the default schedule; got {self.warmup_epochs} with "
+                f"{'that' if self.lr_scheduler is None else 'another'}"
+            )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"recipe.label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if min(self.lr, self.momentum, self.weight_decay, self.mixup, self.auxiliary_weight) < 0:
@@ -260,13 +267,24 @@ class ImageClassifier(pl.LightningModule):
         if recipe.lr_scheduler is None:
             total = int(self.trainer.estimated_stepping_batches)
             length = total if recipe.schedule_every == "step" else recipe.epochs
-            schedule: Any = CosineAnnealingLR(optimizer, T_max=length)
+            schedule: Any = _warmed_cosine(optimizer, length, length * recipe.warmup_epochs // max(recipe.epochs, 1))
         else:
             schedule = recipe.lr_scheduler(optimizer)
         entry: dict[str, Any] = {"scheduler": schedule, "interval": recipe.schedule_every}
         if hasattr(schedule, "monitor"):
             entry["monitor"] = schedule.monitor
         return {"optimizer": optimizer, "lr_scheduler": entry}
+
+
+def _warmed_cosine(optimizer: Optimizer, length: int, warm: int) -> LRScheduler:
+    """A half cosine to 0 over ``length`` turns, the first ``warm`` of which rise evenly from 0."""
+    warm = min(warm, length - 1)
+    if warm < 1:
+        return CosineAnnealingLR(optimizer, T_max=length)
+    rate = np.concatenate(
+        [np.arange(1, warm + 1) / (warm + 1), (1 + np.cos(np.linspace(0, np.pi, length - warm + 1))) / 2]
+    )
+    return LambdaLR(optimizer, lambda turn: float(rate[min(turn, length)]))
 
 
 def _metrics(num_classes: int, prefix: str) -> MetricCollection:

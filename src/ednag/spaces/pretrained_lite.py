@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -99,9 +100,20 @@ class PretrainedLite(InheritingSpace):
         return torch.tensor(self.cardinalities) - 1
 
     def seeds(self) -> Tensor:
-        """The parent, and what one step of one gene makes of it, int64 ``(n, 17)``; see :meth:`SearchSpace.seeds`."""
+        """The parent, what one step of one gene makes of it, and even cuts, int64 ``(n, 17)``; see :meth:`SearchSpace.seeds`.
+
+        Even cuts have the same expansion in all stages: each choice of it, at each resolution, with all that the parent
+        has and without stage 7 and the head. However tight a limit is, some of the larger ones below it are among them.
+        """
         steps = torch.eye(self.num_genes, dtype=torch.int64)[torch.tensor(self.cardinalities) > 1]
-        return torch.cat([self.largest[None], self.largest - steps])
+        choices = itertools.product(
+            range(len(self.resolutions)), (len(EXITS) - 1, len(EXITS) - 2), range(len(EXPANSIONS))
+        )
+        cuts = self.largest.repeat(len(self.resolutions) * 2 * len(EXPANSIONS), 1)
+        _, expansion, _, exit_, _, side = self._parts(cuts)
+        for i, (resolution, last, width) in enumerate(choices):
+            side[i], exit_[i], expansion[i] = resolution, last, width
+        return torch.cat([self.largest[None], self.largest - steps, cuts.flip(0)])
 
     def canonical(self, genes: Tensor) -> Tensor:
         """Set inert genes to 0, which names each network once; int64 ``(*B, 17)`` to the same."""
