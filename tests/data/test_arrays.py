@@ -31,6 +31,24 @@ def test_test_images_are_used_where_there_are_some(tmp_path: Path) -> None:
     assert torch.equal(pixels, torch.from_numpy(images(8, 8, 8, 3)).permute(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("names", ["x_{}|y_{}", "X_{}|Y_{}", "{}_images|{}_labels"])
+def test_validation_images_are_used_beside_test_images(
+    names: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels, arrays = images(50, 8, 8, 3), {}
+    for part, chosen in (("train", slice(0, 32)), ("val", slice(32, 40)), ("test", slice(40, 50))):
+        x, y = (name.format(part) for name in names.split("|"))
+        arrays |= {x: pixels[chosen], y: np.arange(50)[chosen] % 4}
+    data = NumpyImages(archive(tmp_path / "a.npz", **arrays), image_size=8)
+    data.setup()
+    assert [len(data.splits.train), len(data.splits.val), len(data.splits.test())] == [32, 8, 10]
+    assert np.array_equal(data.splits.val.pixels, pixels[32:40])
+    assert "flatter" not in caplog.text
+    arrays[names.format("test", "test").split("|")[0]] = pixels[:10]
+    NumpyImages(archive(tmp_path / "b.npz", **arrays), image_size=8).setup()
+    assert "10 of the test images are training images as well" in caplog.text
+
+
 def test_one_set_is_split_and_grey_images_get_channels(tmp_path: Path) -> None:
     path = archive(
         tmp_path / "a.npz", x_test=images(60, 8, 8), y_test=np.arange(60) % 3, classes=np.array(["a", "b", "c"])
@@ -59,6 +77,17 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         NumpyImages(tmp_path / "none.npz").setup()
     with pytest.raises(ValueError, match="no arrays x_train"):
         NumpyImages(archive(tmp_path / "b.npz", x=images(3, 8, 8))).setup()
+    path = archive(tmp_path / "v.npz", x_test=images(3, 8, 8), y_test=[0, 1, 2], x_val=images(1, 8, 8), y_val=[0])
+    with pytest.raises(ValueError, match="test and validation images, but no arrays x_train and y_train"):
+        NumpyImages(path).setup()
+    path = archive(tmp_path / "o.npz", x_train=images(4, 8, 8), y_train=np.array(["a", "b"] * 2, dtype=object))
+    with pytest.raises(
+        ValueError, match=r"y_train.npy holds Python objects, which are not read; store numbers, or texts"
+    ):
+        NumpyImages(path).setup()
+    path = archive(tmp_path / "0.npz", x_train=np.zeros((4, 8, 0, 3), np.uint8), y_train=np.arange(4) % 2)
+    with pytest.raises(ValueError, match="must be uint8"):
+        NumpyImages(path).setup()
     path = archive(tmp_path / "c.npz", x_train=np.zeros((4, 8, 8, 3)), y_train=np.arange(4) % 2)
     with pytest.raises(ValueError, match="must be uint8"):
         NumpyImages(path).setup()

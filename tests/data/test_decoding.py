@@ -57,7 +57,7 @@ def test_float_images_of_unknown_meaning_are_refused_until_levels_are_given(tmp_
     found = read_image(tmp_path / "scan.tif", levels=Levels(-100, 300, clip=True))[0].numpy()
     assert np.array_equal(found, ((values.astype(float) + 100) * 255 / 400).clip(0, 255).round())
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
-    with pytest.raises(ValueError, match=r"nan.tif .*from nan to nan"):
+    with pytest.raises(ValueError, match=r"nan.tif .*values that are not finite"):
         read_image(tmp_path / "nan.tif")
 
 
@@ -114,6 +114,28 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     for name, why in (("pipe.png", "no regular file"), ("link.png", "no such file")):
         with pytest.raises(ValueError, match=f"{name} .*{why}"):
             read_image(tmp_path / name)
+        assert find_levels([tmp_path / name]) is None
+
+
+def test_no_other_program_is_run_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was run"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    (tmp_path / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(ValueError, match=r"drawing.png \(cannot identify image file"):
+        read_image(tmp_path / "drawing.png")
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tif"])
+def test_the_first_of_several_images_counts_and_that_is_said(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("white", "black")]
+    options = {"lossless": True} if kind == "webp" else {}
+    frames[0].save(tmp_path / f"a.{kind}", save_all=True, append_images=frames[1:], **options)
+    assert int(read_image(tmp_path / f"a.{kind}").min()) == 255
+    assert "has files of several images (animations, or pages); the first of each is used" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "gif", "bmp", "webp", "ppm"])

@@ -26,6 +26,9 @@ def write(root: Path, *folders: str, each: int = 4) -> Path:
         (("training", "validation"), ("training", "validation", None)),
         (("TRAIN", "valid", "testing"), ("TRAIN", "valid", "testing")),
         (("train_set", "dev", "test_set"), ("train_set", "dev", "test_set")),
+        (("seg_train", "seg_test"), ("seg_train", None, "seg_test")),
+        (("Training Images", "ValImages", "test-1"), ("Training Images", "ValImages", "test-1")),
+        (("train", "train_extra", "eval"), ("train", "eval", None)),
         (("cat", "dog"), ("", None, None)),
     ],
 )
@@ -46,6 +49,8 @@ def test_splits_go_by_their_usual_names(names: tuple, roles: tuple, tmp_path: Pa
         (("cat/train", "cat/test", "dog/train"), "cat holds test, train, the usual name of a split"),
         (("photos/train/a", "photos/train/b"), r"one class only \(photos\).*did you mean .*photos, which holds train"),
         (("train",), "holds images, but no class folders"),
+        (("train1/a", "train1/b", "train2/a", "train2/b"), "train1 and train2, both usual names of a train folder"),
+        (("fold1/a", "fold1/b", "fold2/a", "fold2/b"), r"fold1, fold2 in .* hold folders of the same names \(a, b\)"),
     ],
 )
 def test_what_is_ambiguous_is_refused(folders: tuple, words: str, tmp_path: Path) -> None:
@@ -77,6 +82,49 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert listing.labels.bincount().tolist() == [4, 8, 4]
 
 
+def test_classes_may_hold_folders_and_words_of_splits(tmp_path: Path) -> None:
+    root = write(tmp_path, "animals/cat", "animals/dog", "plants/rose", "bullet_train")
+    assert list_images(find_layout(root).train).class_names == ["animals", "bullet_train", "plants"]
+
+
+def test_links_never_lead_into_another_class(tmp_path: Path) -> None:
+    root = write(tmp_path / "root", "cat", "dog")
+    (root / "cat/round").symlink_to(root)
+    (root / "cat/9.png").symlink_to(root / "cat/9.png")
+    listing = list_images(root)
+    assert listing.labels.bincount().tolist() == [5, 4]
+    with pytest.raises(ValueError, match=r"9.png \(there is no such file\)"):
+        ImageFolder(root, image_size=4).setup()
+    (root / "cat/9.png").unlink()
+    (root / "kitten").symlink_to(root / "cat")
+    with pytest.raises(ValueError, match=r"cat/0.png and .*kitten/0.png are the same file, in the classes cat and kit"):
+        list_images(root)
+
+
+def test_names_of_classes_are_text(tmp_path: Path) -> None:
+    write(tmp_path, "猫", "v1.0", "a=b")
+    assert list_images(tmp_path).class_names == ["a=b", "v1.0", "猫"]
+    (Path(tmp_path) / "\udcff").mkdir()
+    with pytest.raises(ValueError, match="is not UTF-8; rename it"):
+        list_images(tmp_path)
+
+
+def test_images_in_two_places_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "train/a", "train/b", "test/a", "test/b", each=6)
+    data = ImageFolder(tmp_path, image_size=4)
+    data.setup()
+    assert "flatter" not in caplog.text
+    (tmp_path / "test/a/copy.png").write_bytes((tmp_path / "train/a/1.png").read_bytes())
+    (tmp_path / "train/b/copy.png").write_bytes((tmp_path / "train/a/2.png").read_bytes())
+    (tmp_path / "train/loose.png").write_bytes(b"")
+    data = ImageFolder(tmp_path, image_size=4)
+    data.setup()
+    assert "1 of the test images are" in caplog.text
+    assert "a/copy.png is a/1.png" in caplog.text
+    assert "1 images have two labels" in caplog.text
+    assert data.splits.origin.endswith("left out: 1 loose .png files")
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_unreadable_images_are_skipped_and_counted(
     in_memory: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -102,7 +150,7 @@ def test_unreadable_images_are_skipped_and_counted(
 
 def test_what_was_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "Training/cat", "Training/dog", "valid/cat", "valid/dog", "notes", each=10)
-    (tmp_path / "Training/cat/a.heic").write_bytes(b"")
+    (tmp_path / "valid/cat/a.heic").write_bytes(b"")
     said: list[str] = []
     monkeypatch.setattr(module, "rank_zero_info", said.append)
     ImageFolder(tmp_path, image_size=4).setup()

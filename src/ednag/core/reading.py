@@ -194,7 +194,9 @@ def _check_array(stream: IO[bytes], member: zipfile.ZipInfo) -> None:
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(stream)
     stated = stream.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or stated != member.file_size:
+    if dtype.hasobject:
+        raise ValueError(f"{member.filename} holds Python objects, which are not read; store numbers, or texts as str")
+    if stated != member.file_size:
         raise ValueError(f"{member.filename} holds {member.file_size:,} bytes where {stated:,} belong")
 
 

@@ -6,22 +6,32 @@ import gzip
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ednag.core.reading import read_npz, reading
 from ednag.data.files import MemoryImages, stratified_split
-from ednag.data.labels import flat_labels, number_classes, place_labels
+from ednag.data.labels import as_text, flat_labels, number_classes, place_labels
 from ednag.data.module import ImageDataModule, Splits
 from ednag.data.preprocessing import CropMode, fit_arrays
+from ednag.data.repeats import array_entries, warn_of_repeats
 
 LARGEST_IDX = 2**28
 """Bytes that an unpacked IDX file may have; the largest of Fashion-MNIST has 47 million."""
 
 TEST_NAMES = ("test", "val")
 """Endings of the arrays that hold test images, the first that exists."""
+
+
+class Arrays(NamedTuple):
+    """Images of each split, where there are any, and the names of the classes."""
+
+    train: MemoryImages
+    val: MemoryImages | None
+    test: MemoryImages | None
+    names: list[str]
 
 
 class ArrayDataModule(ImageDataModule):
@@ -50,22 +60,25 @@ class ArrayDataModule(ImageDataModule):
             raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
         self.test_fraction = test_fraction
 
-    def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
-        """Return training images at their own size, test images if there are any, and the names of the classes."""
+    def read(self) -> Arrays:
+        """Return the images at their own size, and the names of the classes."""
         raise NotImplementedError
 
     def open(self) -> Splits:
         """Read and split the images."""
-        train, test, names = self.read()
+        train, val, test, names = self.read()
         if test is None:
             kept, held = stratified_split(train.labels, self.test_fraction, seed=0)
             train, test = train.subset(kept), train.subset(held)
-        tested = self._fitted(test)
-        kept, held = stratified_split(train.labels, self.val_fraction, self.seed)
-        images = self._fitted(train)
-        return Splits(
-            images.subset(kept), images.subset(held), lambda: tested, names, len(tested), test_digest=tested.digest
+        if val is None:
+            kept, held = stratified_split(train.labels, self.val_fraction, self.seed)
+            train, val = train.subset(kept), train.subset(held)
+        parts = {"training": train, "validation": val, "test": test}
+        warn_of_repeats(
+            type(self).__name__, array_entries({name: (part.pixels, part.labels) for name, part in parts.items()})
         )
+        train, val, tested = (self._fitted(part) for part in parts.values())
+        return Splits(train, val, lambda: tested, names, len(tested), test_digest=tested.digest)
 
     def _fitted(self, images: MemoryImages) -> MemoryImages:
         """Scale to the size, and add channels."""
@@ -78,9 +91,11 @@ class ArrayDataModule(ImageDataModule):
 class NumpyImages(ArrayDataModule):
     """Images of a numpy archive (``.npz``) with the arrays ``x_train``, ``y_train`` and, if there are any, test images.
 
-    Images are uint8 ``(n, H, W, C)`` or ``(n, H, W)``. Labels are whole numbers from any first one and with any gaps,
+    They may also be called as in MedMNIST (``train_images``, ``train_labels``). Images are uint8 ``(n, H, W, C)`` or
+    ``(n, H, W)``. Labels are whole numbers from any first one and with any gaps,
     names, or one-hot rows; see :mod:`ednag.data.labels` for what is refused. Test images are ``x_test`` or else
-    ``x_val``; if there are no training images, all are split. ``classes`` may hold the names of the labels.
+    ``x_val``; where both are there, the latter are the validation images, which are held out otherwise. If there are no
+    training images, all are split. ``classes`` may hold the names of the labels.
 
     Args:
         path: the file.
@@ -103,25 +118,25 @@ class NumpyImages(ArrayDataModule):
         self.path = Path(path)
         self.where = dict(where or {})
 
-    def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+    def read(self) -> Arrays:
         """Read the file, see :meth:`ArrayDataModule.read`."""
         if not self.path.is_file():
             raise FileNotFoundError(f"no numpy archive at {self.path}")
         arrays = read_npz(self.path, "a numpy archive of images", "write it again with numpy.savez")
-        arrays = {name: array for name, array in arrays.items() if array.ndim}
+        arrays = {_usual(name): array for name, array in arrays.items() if array.ndim}
         parts = [part for part in ("train", *TEST_NAMES) if f"x_{part}" in arrays and f"y_{part}" in arrays]
         if not parts:
             raise ValueError(f"{self.path} has no arrays x_train and y_train; it has {', '.join(arrays) or 'none'}")
+        if parts == ["test", "val"]:
+            raise ValueError(f"{self.path} has test and validation images, but no arrays x_train and y_train")
         for name, value in self.where.items():
             if name not in arrays or len(arrays[name]) != len(arrays[f"y_{parts[0]}"]) or len(parts) > 1:
                 raise ValueError(f"{self.path} has no array {name!r} with a value for each image")
             keep = arrays[name] == value
             arrays |= {f"{axis}_{parts[0]}": arrays[f"{axis}_{parts[0]}"][keep] for axis in "xy"}
-        return self._labelled(arrays, parts[:2])
+        return self._labelled(arrays, parts)
 
-    def _labelled(
-        self, arrays: Mapping[str, np.ndarray], parts: Sequence[str]
-    ) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+    def _labelled(self, arrays: Mapping[str, np.ndarray], parts: Sequence[str]) -> Arrays:
         """Number the classes alike in all parts."""
         told = [f"y_{part} of {self.path}" for part in parts]
         labels = [
@@ -133,13 +148,15 @@ class NumpyImages(ArrayDataModule):
             raise ValueError(
                 f"classes of {self.path} must hold one name for each class; it has the shape {given.shape}"
             )
+        given_names = None if given is None else as_text(given, f"classes of {self.path}").tolist()
         chosen = f"{told[0]} where {self.where}" if self.where else told[0]
-        values, names = number_classes(labels[0], None if given is None else [str(n) for n in given], chosen)
+        values, names = number_classes(labels[0], given_names, chosen)
         images = [
             _images(arrays[f"x_{part}"], place_labels(some, values, name))
             for part, some, name in zip(parts, labels, told, strict=True)
         ]
-        return images[0], images[1] if len(images) == 2 else None, names
+        first, *others = images
+        return Arrays(first, others[1] if len(others) == 2 else None, others[0] if others else None, names)
 
 
 class FashionMNIST(ArrayDataModule):
@@ -165,13 +182,13 @@ class FashionMNIST(ArrayDataModule):
         present = [place for place in self.places if place.is_dir()]
         self.root = Path(root) if root is not None else (present or self.places)[0]
 
-    def read(self) -> tuple[MemoryImages, MemoryImages | None, list[str]]:
+    def read(self) -> Arrays:
         """Read the four files, see :meth:`ArrayDataModule.read`."""
         train, test = (
             _images(self._file(f"{part}-images-idx3-ubyte.gz", 16), self._file(f"{part}-labels-idx1-ubyte.gz", 8))
             for part in ("train", "t10k")
         )
-        return train, test, list(self.names)
+        return Arrays(train, None, test, list(self.names))
 
     def _file(self, name: str, header: int) -> np.ndarray:
         """Read one IDX file of bytes: a magic number, the sizes, then the values."""
@@ -190,12 +207,21 @@ class FashionMNIST(ArrayDataModule):
             return values.reshape(sizes)
 
 
+def _usual(name: str) -> str:
+    """Name of an array as it is written here: ``x_train`` for ``X_train``, or for ``train_images`` as of MedMNIST."""
+    for part in ("train", *TEST_NAMES):
+        for axis, word in (("x", "images"), ("y", "labels")):
+            if name.lower() in (f"{axis}_{part}", f"{part}_{word}"):
+                return f"{axis}_{part}"
+    return name
+
+
 def _images(pixels: np.ndarray, labels: np.ndarray) -> MemoryImages:
     """Wrap arrays; grey images may lack the last axis."""
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
     if pixels.ndim == 4 and pixels.shape[1] in (1, 3) and pixels.shape[-1] not in (1, 3):
         raise ValueError(f"images must be (n, H, W, C), got {pixels.shape}: move the second axis to the end")
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(labels):
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(labels) or 0 in pixels.shape[1:]:
         raise ValueError(
             f"images must be uint8 (n, H, W, C) with a label each, got {pixels.dtype} {pixels.shape} and {len(labels)} labels"
         )

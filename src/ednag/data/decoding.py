@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -15,6 +17,9 @@ from torch import Tensor
 
 DEEP_SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")
 """Endings of the files that can hold more than 8 bits a channel, in lower case."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever its ending; it would run another program on some others, such as EPS."""
 
 WHITE = (1, 255, 1023, 4095, 16383, 65535)
 """White of floats in 0..1, and of integers of 8, 10, 12, 14 and 16 bits."""
@@ -56,11 +61,11 @@ def read_image(path: Path, grayscale: bool = False, least: int | None = None, le
         ValueError: if the file is not a readable image, or not within the levels; the message names it.
     """
     try:
-        if not path.is_file():
-            raise ValueError("it is no regular file" if path.exists() else "there is no such file")
-        with path.open("rb") as stream, Image.open(stream) as image:  # by name, Pillow misreads turned plain TIFFs
+        with _opened(path) as (image, stream):
             if least is not None:
                 image.draft(image.mode, (least, least))
+            if image.format != "MPO" and getattr(image, "is_animated", False):  # a camera's second picture is a preview
+                _tell_frames(path.parent)
             if image.has_transparency_data:
                 _tell_transparency(path.parent)
             pixels = torch.from_numpy(np.array(plain_image(image, grayscale, levels, stream)))
@@ -98,6 +103,8 @@ def guess_levels(low: float, high: float) -> Levels:
     Raises:
         ValueError: if values are negative, not finite or above 65535.
     """
+    if not math.isfinite(low + high):
+        raise ValueError("it has values that are not finite; give those of black and white: --data.levels '[0, 1]'")
     if not (low >= 0 and high <= WHITE[-1]):
         raise ValueError(
             f"values from {low:g} to {high:g} may mean anything; give those of black and white, such as "
@@ -126,6 +133,30 @@ def opaque(image: Image.Image) -> Image.Image:
         return image
     layers = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
+    """Open an image file of a known format, and its stream; what is no file, such as a pipe, is never waited for."""
+    if not path.is_file():
+        raise ValueError("it is no regular file" if path.exists() else "there is no such file")
+    with (
+        path.open("rb") as stream,
+        Image.open(stream, formats=_formats()) as image,
+    ):  # by name, it misreads turned TIFFs
+        yield image, stream
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of :data:`FORMATS` that this build of Pillow knows."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+@cache
+def _tell_frames(folder: Path) -> None:
+    log.warning("%s has files of several images (animations, or pages); the first of each is used", folder)
 
 
 @cache
@@ -171,7 +202,7 @@ def _deep_values(image: Image.Image, stream: BinaryIO | None) -> np.ndarray | No
 def _extremes(path: Path) -> tuple[float, float] | None:
     """Least and largest value of an image of more than 8 bits; ``None`` for others, and for unreadable ones."""
     try:
-        with path.open("rb") as stream, Image.open(stream) as image:
+        with _opened(path) as (image, stream):
             values = _deep_values(image, stream)
     except Exception:  # whoever reads the image is told, see read_image
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +18,16 @@ from torch import Tensor
 
 from ednag.data.decoding import Levels, read_image
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in lower case."""
 
 SPLIT_NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training", "trainset", "train_set", "training_set"),
-    "val": ("val", "valid", "validation", "dev", "val_set", "valid_set", "validation_set"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation", "val_set", "valid_set", "validation_set"),
     "test": ("test", "testing", "testset", "test_set"),
 }
-"""What the folders of training, validation and test images are called, in lower case."""
+"""What the folders of training, validation and test images are called, in lower case; also with other words, such as
+``train_images``, where they hold folders."""
 
 JUNK = ("__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found")
 """Folders that programs leave behind, in lower case; so are those, and files, whose names begin with a dot."""
@@ -111,7 +113,7 @@ def find_layout(root: Path) -> Layout:
 
     Args:
         root: holds the folder of a training split (``train``, ``Training``, ...), with others beside it, or else the
-            class folders. A split without class folders doesn't count.
+            class folders. A split without class folders doesn't count. A usual name comes before one with other words.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -120,13 +122,14 @@ def find_layout(root: Path) -> Layout:
     if not root.is_dir():
         raise FileNotFoundError(f"no image folder at {root}; give the folder that holds train/, or the classes")
     names = subfolders(root)
-    named = {split: [name for name in names if name.lower() in known] for split, known in SPLIT_NAMES.items()}
+    named = _named_splits(root, names)
     for split, found in named.items():
         if len(found) > 1:
             raise ValueError(f"{root} holds {' and '.join(found)}, both usual names of a {split} folder; rename one")
     splits = [name for found in named.values() for name in found]
     if not splits:
         _refuse_nested(root, names)
+        _refuse_alike(root, names)
         return Layout(root)
     if not named["train"]:
         others = [name for name in names if name not in splits]
@@ -156,6 +159,8 @@ def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listi
     if not folder.is_dir():
         raise FileNotFoundError(f"no image folder at {folder}; expected one folder for each class in it")
     names = subfolders(folder)
+    if odd := [name for name in names if name.encode(errors="replace").decode() != name]:
+        raise ValueError(f"the name of the folder {os.fsencode(odd[0])!r} in {folder} is not UTF-8; rename it")
     _check_classes(folder, names, class_names)
     files: list[Path] = []
     labels: list[int] = []
@@ -167,7 +172,42 @@ def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listi
         files += found
         labels += [label] * len(found)
         left_out.update(others)
+    left_out.update(f"loose {Path(name).suffix.lower()}" for name in _direct_images(folder))
+    _refuse_twice(files, labels, names)
     return Listing(files, torch.tensor(labels), names, left_out)
+
+
+def _named_splits(root: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Folders that are called like each split: by its usual names, or else with other words (``seg_train``)."""
+    worded = [name for name in names if set(_words(name)) & _SPLIT_WORDS.keys() and _holds_folders_only(root / name)]
+    found = {}
+    for split, known in SPLIT_NAMES.items():
+        exact = [name for name in names if name.lower() in known]
+        found[split] = exact or [
+            name for name in worded if {_SPLIT_WORDS[w] for w in _words(name) if w in _SPLIT_WORDS} == {split}
+        ]
+    return found
+
+
+def _words(name: str) -> list[str]:
+    """Words of a name in lower case: ``TrainImages_1`` has ``train`` and ``images``."""
+    return re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+
+
+_SPLIT_WORDS = {name: split for split, names in SPLIT_NAMES.items() for name in names if name.isalpha()}
+
+
+def _holds_folders_only(folder: Path) -> bool:
+    return bool(subfolders(folder)) and not _direct_images(folder)
+
+
+def _direct_images(folder: Path) -> list[str]:
+    """Names of the images that lie in a folder itself."""
+    return [
+        entry.name
+        for entry in os.scandir(folder)
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not _is_junk(entry.name) and not _is_folder(entry)
+    ]
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -177,7 +217,15 @@ def images_below(folder: Path) -> list[Path]:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, and of links to folders, sorted; without what programs leave behind."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_junk(entry.name))
+    return sorted(entry.name for entry in os.scandir(folder) if _is_folder(entry) and not _is_junk(entry.name))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads nowhere, or round in circles, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_junk(name: str) -> bool:
@@ -199,6 +247,17 @@ def _check_classes(folder: Path, names: Sequence[str], class_names: Sequence[str
         raise ValueError(f"the classes of {folder} differ from those of the training images: {', '.join(odd[:5])}")
 
 
+def _refuse_twice(files: Sequence[Path], labels: Sequence[int], names: Sequence[str]) -> None:
+    """Refuse a file that links put into two classes."""
+    known: dict[tuple[int, int], int] = {}
+    for i, (path, label) in enumerate(zip(files, labels, strict=True)):
+        first = known.setdefault(_place(path), i) if path.exists() else i
+        if labels[first] != label:
+            raise ValueError(
+                f"{files[first]} and {path} are the same file, in the classes {names[labels[first]]} and {names[label]}"
+            )
+
+
 def _refuse_nested(root: Path, names: Sequence[str]) -> None:
     """Refuse classes that are split themselves, ``cat/train``: their test images would be trained on."""
     for name in names if len(names) > 1 else ():
@@ -210,6 +269,21 @@ def _refuse_nested(root: Path, names: Sequence[str]) -> None:
             )
 
 
+def _refuse_alike(root: Path, names: Sequence[str]) -> None:
+    """Refuse folders that hold folders of the same names, ``fold1/cat`` and ``fold2/cat``: which are the classes?"""
+    inside = [tuple(subfolders(root / name)) for name in names]
+    if (
+        len(names) > 1
+        and len(set(inside)) == 1
+        and len(inside[0]) > 1
+        and all(_holds_folders_only(root / n) for n in names)
+    ):
+        raise ValueError(
+            f"{', '.join(names[:3])} in {root} hold folders of the same names ({', '.join(inside[0][:3])}), so it is "
+            f"unclear which of them are classes; put the class folders into {root / 'train'} (and {root / 'test'})"
+        )
+
+
 def _split_of(name: str) -> str | None:
     return next((split for split, known in SPLIT_NAMES.items() if name.lower() in known), None)
 
@@ -218,7 +292,7 @@ def _partition(folder: Path) -> tuple[list[Path], Counter[str]]:
     """Image files below a folder, sorted, and the number of others by their ending."""
     images: list[Path] = []
     others: Counter[str] = Counter()
-    for path in _walk(folder, set()):
+    for path in _walk(folder, {_place(above) for above in folder.resolve().parents}):
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES:
             images.append(path)
@@ -228,18 +302,23 @@ def _partition(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 
 def _walk(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Files below a folder; links to folders are followed, but not round in circles."""
-    place = folder.stat()
-    if (place.st_dev, place.st_ino) in above:
+    """Files below a folder; links to folders are followed, but not to those that are above."""
+    if (place := _place(folder)) in above:
         return
-    above = above | {(place.st_dev, place.st_ino)}
+    above = above | {place}
     for entry in os.scandir(folder):
         if _is_junk(entry.name) or entry.name.lower() in JUNK_FILES:
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), above)
         else:
             yield Path(entry.path)
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """What tells a file or a folder from all others, by whatever links it is reached."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _unreadable(path: Path, levels: Levels | None) -> str | None:

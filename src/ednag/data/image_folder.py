@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from ednag.data.decoding import Levels, find_levels
 from ednag.data.files import Batch, FileImages, MemoryImages, stratified_split
 from ednag.data.folders import Listing, find_layout, list_images
 from ednag.data.module import ImageDataModule, Images, Splits
+from ednag.data.repeats import file_entries, warn_of_repeats
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class ImageFolder(ImageDataModule):
     def open(self) -> Splits:
         """List and split the files, and read them where they are kept in memory."""
         listings = self._listings()
+        parts = {"training": listings.train, "validation": listings.val, "test": listings.test}
+        warn_of_repeats(str(self.root), file_entries({name: (one.files, one.labels) for name, one in parts.items()}))
         self.levels = self._find_levels(listings)
         how = self.preprocessing
         train, val = (self._usable(listing) for listing in listings[:2])
@@ -166,7 +170,8 @@ class ImageFolder(ImageDataModule):
         origin = _origin(
             self.root, [folder for folder in (layout.train, layout.val, layout.test) if folder is not None]
         )
-        others = [f"{number} {ending} files" for ending, number in train.left_out.items()]
+        counts = sum((Counter(listing.left_out) for listing in (train, *given)), Counter[str]())
+        others = [f"{number} {ending} files" for ending, number in counts.items()]
         if left_out := [*(f"{name}/" for name in layout.left_out), *others]:
             origin += f"; left out: {', '.join(left_out[:8])}"
         if not given:

@@ -31,12 +31,27 @@ def flat_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
     if len(labels) != count:
         raise ValueError(f"{name} has {len(labels)} labels for {count} images")
     if labels.dtype.kind in "US":
-        return labels.astype(str)
+        return as_text(labels, name)
     if labels.dtype.kind not in "biuf" or (labels.dtype.kind == "f" and not (labels == np.floor(labels)).all()):
         raise ValueError(f"{name} must hold whole numbers or names of classes; it is {labels.dtype}{_odd(labels)}")
-    if labels.dtype.kind in "uf" and len(labels) and labels.max() > 2**62:
-        raise ValueError(f"{name} must hold numbers of classes; its largest is {labels.max():g}")
+    if labels.dtype.kind in "uf" and len(labels) and np.abs(labels.astype(np.float64)).max() > 2**62:
+        extreme = max(labels.astype(np.float64).tolist(), key=abs)
+        raise ValueError(f"{name} must hold numbers of classes; one of them is {extreme:g}")
     return labels.astype(np.int64)
+
+
+def as_text(labels: np.ndarray, name: str) -> np.ndarray:
+    """Turn names, as texts or UTF-8 bytes, or numbers, into texts.
+
+    Raises:
+        ValueError: if bytes are not UTF-8.
+    """
+    if labels.dtype.kind != "S":
+        return labels.astype(str)
+    try:
+        return np.char.decode(labels, "utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} holds bytes that are not UTF-8; save names as texts") from None
 
 
 def number_classes(train: np.ndarray, classes: Sequence[str] | None, name: str) -> tuple[np.ndarray, list[str]]:
@@ -54,11 +69,15 @@ def number_classes(train: np.ndarray, classes: Sequence[str] | None, name: str) 
         the distinct labels, sorted, and the name of each.
 
     Raises:
-        ValueError: if there are fewer than two classes, a negative label that may mean "unknown", or no name for one.
+        ValueError: if there are fewer than two classes, a negative label that may mean "unknown", no name for one, or one
+            name for two.
     """
     values = np.unique(train)
     if len(values) < 2:
         raise ValueError(f"{name} has fewer than two classes")
+    twice = [one for one in classes or () if list(classes or ()).count(one) > 1]
+    if twice:
+        raise ValueError(f"classes has the name {twice[0]!r} twice; each class needs one of its own")
     if values.dtype.kind == "U":
         missing = sorted(set(values.tolist()) - set(classes)) if classes is not None else []
         if missing:
