@@ -5,6 +5,10 @@
 A network is a skeleton plus N times the same cells. Each cell is built with N = 1 and counted; the skeleton (N = 0)
 is counted once and the two give the costs of N = 5. For `--full` random cells (all of them with `--full 15625`, which
 takes about four times as long) the whole network of N = 5 is built and counted as well.
+
+    python experiments/network_costs.py --spaces 20
+
+instead compares every space's closed form with `--spaces` built networks, and says what each takes.
 """
 
 from __future__ import annotations
@@ -20,9 +24,19 @@ import torch
 from torch import nn
 
 from ednag.benchmarks.locate import SHIPPED
+from ednag.core.noise import Noise
 from ednag.costs.counting import Costs, count_costs
-from ednag.spaces import NASBench201
-from ednag.spaces.building import build_network
+from ednag.spaces import (
+    DARTS,
+    MobileNetV3,
+    NASBench101,
+    NASBench201,
+    PretrainedLite,
+    SearchSpace,
+    TransNAS101Macro,
+    TransNAS101Micro,
+)
+from ednag.spaces.building import build_network, count_in_closed_form
 
 DATA_SETS = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet16-120": (16, 120)}
 """Image size and number of classes."""
@@ -34,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--table", type=Path, default=default)
     parser.add_argument("--full", type=int, default=200, help="random cells to build and count at N = 5")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--spaces", type=int, default=0, help="random networks of each space to build and count")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
@@ -69,9 +84,34 @@ def mismatches(table: dict[str, np.ndarray], rows: list[int], full: bool) -> int
     return wrong
 
 
+def compare(space: SearchSpace, number: int, seed: int) -> int:
+    """Count networks as built and in closed form, print what each takes, and return how many differ."""
+    options = {"pretrained": False} if isinstance(space, PretrainedLite) else {}
+    side, batch = (224 if isinstance(space, MobileNetV3) else 32), 1000
+    genes = space.random(Noise([seed]), 2 * batch)[0]
+    genes = genes[space.valid(genes)][:batch]
+    count_in_closed_form(space, genes, 10, (3, side, side), options)
+    begun = time.process_time()
+    for _ in range(10):
+        closed = count_in_closed_form(space, genes, 10, (3, side, side), options)
+    each = (time.process_time() - begun) / 10 / batch
+    begun, wrong = time.process_time(), 0
+    for one, found in zip(genes[:number], closed.tolist(), strict=False):
+        built = count_costs(build_network(space, one, 10, 3, options), (3, side, side))
+        wrong += found != [built.params, built.macs]
+    took = (time.process_time() - begun) / number
+    print(
+        f"{space.name}: {wrong} of {number} differ; built {1000 * took:.1f} ms, in closed form {1000 * each:.5f} ms each"
+    )
+    return wrong
+
+
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
+    if options.spaces:
+        kinds = (NASBench201, NASBench101, DARTS, TransNAS101Micro, TransNAS101Macro, MobileNetV3, PretrainedLite)
+        sys.exit(1 if sum(compare(kind(), options.spaces, options.seed) for kind in kinds) else 0)
     gc.disable()  # thousands of short-lived networks: collected by the thousand
     with np.load(options.table, allow_pickle=False) as content:
         table = dict(content)

@@ -61,7 +61,7 @@ def test_networks_scale_images_to_their_resolution() -> None:
 def test_costs_in_closed_form_are_those_of_the_built_networks(parent: str, channels: int) -> None:
     space = PretrainedLite(parent, resolutions=(32, 160))
     genes = torch.cat([space.largest[None], torch.zeros_like(space.largest)[None], space.random(Noise([1]), 14)[0]])
-    counted = space.count(genes.unflatten(0, (4, 4)), 7, channels).flatten(0, 1)
+    counted = space.count(genes.unflatten(0, (4, 4)), 7, (channels, 32, 32)).flatten(0, 1)
     for one, costs in zip(genes, counted.tolist(), strict=True):
         built = count_costs(space.build(one, 7, channels, pretrained=False), (channels, 96, 96))
         assert costs == [built.params, built.macs]

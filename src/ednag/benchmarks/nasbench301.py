@@ -17,7 +17,8 @@ from torch import Tensor
 from ednag.benchmarks.arrays import open_table
 from ednag.benchmarks.layouts import recognise
 from ednag.core.inputs import InputFile
-from ednag.spaces.darts import NODES, PAIRS
+from ednag.spaces.darts import PAIRS
+from ednag.spaces.darts_network import NODES
 
 FEATURES = 56
 """Length of the vector that the surrogate models take; see :func:`encode`."""

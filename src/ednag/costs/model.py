@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ednag.costs.counting import Costs, count_costs
 from ednag.costs.latency_tables import load_latencies
 from ednag.costs.timing import measure_latency
 from ednag.data.sampling import image_shape
 from ednag.spaces import SearchSpace
-from ednag.spaces.building import build_network, check_options
+from ednag.spaces.building import build_network, check_options, count_in_closed_form
 
 LIMITED = {"max_params": "params", "max_flops": "macs", "max_latency_ms": "latency_ms"}
 """Which of :class:`Costs` each limit is of."""
+
+COUNTED = ("params", "macs")
+"""Which of them are counted."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,8 @@ class Limits:
         ValueError: for a limit that is not positive.
 
     Examples:
-        >>> from ednag.costs import Costs
-        >>> Limits(max_params=50_000).violation(Costs(params=75_000, macs=1))
-        0.5
+        >>> Limits(max_params=50_000, max_latency_ms=3).counted
+        {'max_params': 50000.0}
     """
 
     max_params: float | None = None
@@ -52,19 +55,11 @@ class Limits:
         """Whether there is a limit at all."""
         return any(value is not None for value in vars(self).values())
 
-    def violation(self, costs: Costs) -> float:
-        """Sum of relative excesses, ``sum max(0, cost / limit - 1)``: 0 if every limit is met.
-
-        Raises:
-            ValueError: if latency is limited and unknown.
-        """
-        if self.max_latency_ms is not None and costs.latency_ms is None:
-            raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device")
-        pairs = ((getattr(costs, LIMITED[name]), limit) for name, limit in vars(self).items())
-        excess: float = sum(
-            max(0.0, cost / limit - 1) for cost, limit in pairs if cost is not None and limit is not None
-        )
-        return excess
+    @property
+    def counted(self) -> dict[str, float]:
+        """The limits of what is counted, by name."""
+        named = ((name, getattr(self, name)) for name, cost in LIMITED.items() if cost in COUNTED)
+        return {name: float(limit) for name, limit in named if limit is not None}
 
 
 class CostModel:
@@ -110,7 +105,8 @@ class CostModel:
         self.input_shape = input_shape
         self.num_classes = num_classes
         self._table = None if latency_table is None else load_latencies(latency_table)
-        self._known: dict[tuple[int, ...], Costs] = {}
+        self._counted: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._timed: dict[tuple[int, int, int], float] = {}
         self._settled: tuple[str, tuple[int, int, int], int] | None = None
         if self._table is not None:
             if latency_device is None:
@@ -133,55 +129,88 @@ class CostModel:
             shape, classes = shape or found[0], classes or found[1]
         settled = (space.name, shape or (3, 32, 32), classes or 10)
         if settled != self._settled:
-            self._known = {}
+            self._counted, self._timed = {}, {}
         self._settled = settled
         _, self._shape, self._classes = settled
         if self._table is not None:
             self._table.setup(space, self.network.get("resolution") or max(self._shape[1:]))
 
     def costs(self, genes: Tensor) -> Costs:
-        """Count one architecture, int64 ``(L,)``, and look its latency up, or build it to measure that."""
-        if self.latency_device is None:
-            return self.count(genes)
-        if self.tabled:
-            return replace(self.count(genes), latency_ms=float(self.look_up(genes)))
-        with torch.inference_mode():
-            network = build_network(self.space, genes, self._classes, self._shape[0], self.network)
-            latency = measure_latency(network, self._shape, self.latency_device, **self.timing)
-            return replace(count_costs(network, self._shape), latency_ms=latency)
+        """Costs of one architecture, int64 ``(L,)``, with its latency if there is a device."""
+        return self.of_each(genes[None])[0]
 
     def of_each(self, genes: Tensor) -> list[Costs]:
-        """Costs of architectures, int64 ``(n, L)``; each distinct one is counted or measured once."""
+        """Costs of architectures, int64 ``(n, L)``, with their latencies if there is a device."""
+        counted = [Costs(params, macs) for params, macs in self.counts(genes).tolist()]
+        if self.latency_device is None:
+            return counted
+        return [replace(one, latency_ms=ms) for one, ms in zip(counted, self.latencies(genes).tolist(), strict=True)]
+
+    def counts(self, genes: Tensor) -> Tensor:
+        """Parameters and multiply-accumulates of architectures, int64 ``(n, L)`` to int64 ``(n, 2)``.
+
+        In closed form where the space has one; otherwise each distinct network is built once.
+        """
+        closed = self.closed(genes)
+        if closed is not None:
+            return closed
         rows = [tuple(row) for row in genes.tolist()]
         for row, one in zip(rows, genes.cpu(), strict=True):
-            if row not in self._known:
-                self._known[row] = self.costs(one)
-        return [self._known[row] for row in rows]
+            if row not in self._counted:
+                costs = count_costs(self._build(one), self._shape)
+                self._counted[row] = (costs.params, costs.macs)
+        found = [self._counted[row] for row in rows]
+        return torch.tensor(found, dtype=torch.int64, device=genes.device).view(-1, 2)
 
-    def least(self, name: str) -> float:
-        """Least ``params``, ``macs`` or ``latency_ms`` of any architecture asked for so far; NaN before the first."""
-        return min((getattr(costs, name) for costs in self._known.values()), default=float("nan"))
+    def latencies(self, genes: Tensor) -> Tensor:
+        """Latencies of architectures, int64 ``(n, L)``: float64 ``(n,)``, milliseconds.
 
-    def state_dict(self) -> list[tuple[list[int], int, int, float | None]]:
-        """The costs found so far, so that a resumed run measures nothing twice."""
-        return [(list(genes), c.params, c.macs, c.latency_ms) for genes, c in self._known.items()]
+        Looked up, or measured once for isomorphic architectures whose counts are equal: they are the same layers.
 
-    def load_state_dict(self, rows: list[tuple[list[int], int, int, float | None]]) -> None:
+        Raises:
+            ValueError: if there is no latency device.
+        """
+        if self.tabled:
+            return self.look_up(genes)
+        if self.latency_device is None:
+            raise ValueError("the cost model has no latency_device")
+        keys = self._keys(genes)
+        for key, one in zip(keys, genes.cpu(), strict=True):
+            if key not in self._timed:
+                network = self._build(one)
+                self._timed[key] = measure_latency(network, self._shape, self.latency_device, **self.timing)
+        return torch.tensor([self._timed[key] for key in keys], dtype=torch.float64, device=genes.device)
+
+    @property
+    def measured(self) -> int:
+        """How many latencies were measured."""
+        return len(self._timed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted by building and what was measured, so that a resumed run does nothing twice."""
+        return {"counted": dict(self._counted), "timed": dict(self._timed)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved; call after :meth:`setup`."""
-        self._known = {tuple(genes): Costs(params, macs, latency) for genes, params, macs, latency in rows}
+        self._counted, self._timed = dict(state["counted"]), dict(state["timed"])
 
     def count(self, genes: Tensor) -> Costs:
         """Count one architecture, int64 ``(L,)``, without a latency: in closed form, or built."""
-        closed = self.closed(genes)
-        if closed is not None:
-            return Costs(*closed.tolist())
-        with torch.inference_mode():
-            network = build_network(self.space, genes, self._classes, self._shape[0], self.network)
-            return count_costs(network, self._shape)
+        return Costs(*self.counts(genes[None])[0].tolist())
 
     def closed(self, genes: Tensor) -> Tensor | None:
         """Parameters and multiply-accumulates of architectures, int64 ``(*B, 2)``, where the space counts in closed form."""
-        return self.space.count(genes, self._classes, self._shape[0])
+        return count_in_closed_form(self.space, genes, self._classes, self._shape, self.network)
+
+    def _build(self, genes: Tensor) -> nn.Module:
+        """Build the network of one architecture, int64 ``(L,)``, on the CPU."""
+        with torch.inference_mode():
+            return build_network(self.space, genes, self._classes, self._shape[0], self.network)
+
+    def _keys(self, genes: Tensor) -> list[tuple[int, int, int]]:
+        """Identity and counts of architectures, int64 ``(n, L)``."""
+        pairs = zip(self.space.identity(genes).tolist(), self.counts(genes).tolist(), strict=True)
+        return [(identity, params, macs) for identity, (params, macs) in pairs]
 
     @property
     def tabled(self) -> bool:

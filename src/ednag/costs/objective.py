@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ednag.core.noise import Noise
 from ednag.costs.counting import Costs
-from ednag.costs.model import LIMITED, CostModel, Limits
+from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 from ednag.spaces import SearchSpace
 
 Objective = Literal["params", "flops", "latency_ms"]
@@ -57,12 +57,12 @@ class CostObjective:
     def setup(self) -> None:
         """Find out which costs need no network; call after the cost model was set up."""
         limits, model = self.limits, self.model
-        asked = {self.name} | {name.removeprefix("max_") for name, value in vars(limits).items() if value is not None}
-        counted = bool(asked & {"params", "flops"})
-        self._closed = model.closed(torch.zeros(1, model.space.num_genes, dtype=torch.int64)) is not None
-        self._sums = sum_over_genes(model.space, model.count) if counted and not self._closed else None
-        tabled = "latency_ms" not in asked or model.tabled
-        self._quick = tabled and (not counted or self._closed or self._sums is not None)
+        self._timed = self.name == "latency_ms" or limits.max_latency_ms is not None
+        self._counted = self.name != "latency_ms" or bool(limits.counted)
+        nothing = torch.zeros(1, model.space.num_genes, dtype=torch.int64)
+        quick = not self._counted or model.closed(nothing) is not None
+        self._sums = None if quick else sum_over_genes(model.space, model.count)
+        self._quick = (quick or self._sums is not None) and (model.tabled or not self._timed)
 
     @property
     def quick(self) -> bool:
@@ -70,33 +70,34 @@ class CostObjective:
         return self._quick
 
     def __call__(self, genes: Tensor) -> Tensor:
-        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` if a limit is violated."""
-        limits = self.limits
-        if not self._quick:
-            found = self.model.of_each(genes)
-            values = [
-                getattr(costs, FIELDS[self.name]) if limits.violation(costs) == 0 else torch.inf for costs in found
-            ]
-            return torch.tensor(values, dtype=torch.float64, device=genes.device)
-        cost = self._quickly(self.name, genes)
-        for name, limit in vars(limits).items():
-            if limit is not None:
-                cost = cost.where(self._quickly(name.removeprefix("max_"), genes) <= limit, torch.inf)
-        return cost
+        """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` if a limit is violated.
 
-    def _quickly(self, name: str, genes: Tensor) -> Tensor:
-        """One cost without building a network, float64 ``(n,)``."""
-        column = 0 if name == "params" else 1
-        closed = self.model.closed(genes) if name != "latency_ms" and self._closed else None
-        if closed is not None:
-            return closed[..., column].double()
-        if name == "latency_ms" or self._sums is None:
-            return self.model.look_up(genes)
+        What violates a counted limit is not timed.
+        """
+        within = torch.ones(len(genes), dtype=torch.bool, device=genes.device)
+        cost = torch.full(within.shape, torch.inf, dtype=torch.float64, device=genes.device)
+        if self._counted:
+            counts = self._counts(genes).double()
+            for name, limit in self.limits.counted.items():
+                within &= counts[:, COUNTED.index(LIMITED[name])] <= limit
+            if self.name != "latency_ms":
+                cost = counts[:, COUNTED.index(FIELDS[self.name])]
+        if self._timed and within.any():
+            latency = torch.full_like(cost, torch.inf)
+            latency[within] = self.model.latencies(genes[within])
+            most = self.limits.max_latency_ms
+            within = within if most is None else within & (latency <= most)
+            cost = latency if self.name == "latency_ms" else cost
+        return cost.where(within, torch.inf)
+
+    def _counts(self, genes: Tensor) -> Tensor:
+        """Parameters and multiply-accumulates, int64 ``(n, 2)``."""
+        if self._sums is None:
+            return self.model.counts(genes)
         base, changes = self._sums
         place = torch.arange(genes.shape[-1], device=genes.device)
-        change = changes.to(genes.device)[place, genes, column].sum(-1)
-        total: Tensor = change + getattr(base, FIELDS[name])
-        return total.double()
+        total: Tensor = changes.to(genes.device)[place, genes].sum(-2)
+        return total + torch.tensor([base.params, base.macs], device=genes.device)
 
 
 def sum_over_genes(

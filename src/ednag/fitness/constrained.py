@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ednag.core.archive import INFEASIBLE
 from ednag.costs.counting import Costs
-from ednag.costs.model import LIMITED, CostModel, Limits
+from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 from ednag.fitness.base import Fitness
 from ednag.spaces import SearchSpace
 
@@ -51,6 +52,7 @@ class ConstrainedFitness(Fitness):
         self.cost_model = CostModel() if cost_model is None else cost_model
         self.name = fitness.name
         self.partial = fitness.partial
+        self._least: dict[str, float] = {}
         if limits.max_latency_ms is not None and self.cost_model.latency_device is None:
             raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device (e.g. cpu)")
 
@@ -105,17 +107,34 @@ class ConstrainedFitness(Fitness):
         parts = []
         for name, limit in vars(self.limits).items():
             if limit is not None:
-                least = self.cost_model.least(LIMITED[name])
-                parts.append(f"{name} {limit:g}; the least that was seen is {least:g}")
+                parts.append(f"{name} {limit:g}; the least that was seen is {self._least.get(name, math.nan):g}")
         return ", ".join(parts) or "none"
 
     def violation(self, genes: Tensor, valid: Tensor) -> Tensor:
-        """Sum of relative excesses, float64 ``(*B,)``: 0 if every limit is met or the architecture is invalid."""
+        """Sum of relative excesses, float64 ``(*B,)``: 0 if every limit is met or the architecture is invalid.
+
+        What costs no time is asked first: an architecture that violates a counted limit is never timed.
+        """
         violation = torch.zeros(valid.shape, dtype=torch.float64, device=genes.device)
-        if self.limits.any and valid.any():
-            found = [self.limits.violation(costs) for costs in self.costs(genes[valid])]
-            violation[valid] = torch.tensor(found, dtype=torch.float64, device=genes.device)
+        if not self.limits.any or not valid.any():
+            return violation
+        asked, model = genes[valid], self.cost_model
+        excess = torch.zeros(len(asked), dtype=torch.float64, device=genes.device)
+        counts = model.counts(asked).double() if self.limits.counted else None
+        for name, limit in self.limits.counted.items():
+            if counts is not None:
+                excess += self._excess(name, limit, counts[:, COUNTED.index(LIMITED[name])])
+        most = self.limits.max_latency_ms
+        timed = (excess == 0) | model.tabled
+        if most is not None and timed.any():
+            excess[timed] += self._excess("max_latency_ms", most, model.latencies(asked[timed]))
+        violation[valid] = excess
         return violation
+
+    def _excess(self, name: str, limit: float, cost: Tensor) -> Tensor:
+        """Relative excess of costs ``(n,)`` over a limit; the least of them is remembered."""
+        self._least[name] = min(self._least.get(name, math.inf), float(cost.min()))
+        return (cost / limit - 1).clamp(min=0)
 
     def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Mark which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""

@@ -53,7 +53,7 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
         "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
         "evaluations": f"at most {most:,} distinct architectures per run",
         "limits": ", ".join(f"{k}={v:g}" for k, v in vars(generation.limits).items() if v is not None) or "none",
-        "cost": f"{each * 1000:.3g} ms per evaluation on {device}: about {seconds:,.1f} s in all",
+        "cost": f"{each * 1000:.3g} ms per evaluation on {device}: about {max(seconds, 0.01):,.{2 if seconds < 1 else 1}f} s in all",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
 

@@ -17,7 +17,7 @@ from ednag.generation.report import Candidate
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Result
 from ednag.spaces import SearchSpace, TransNAS101Macro
-from ednag.spaces.building import build_network
+from ednag.spaces.building import build_network, count_in_closed_form
 from ednag.spaces.inheritance import InheritingSpace
 
 log = logging.getLogger(__name__)
@@ -109,11 +109,12 @@ def _candidate(space: SearchSpace, genes: Tensor) -> Candidate:
 
 def _count(space: SearchSpace, genes: Tensor, task: ImageTask, network: Mapping[str, Any]) -> Costs:
     """Costs of one architecture, in closed form where the space has one."""
-    counted = space.count(genes, task.num_classes, task.in_channels)
+    shape = (task.in_channels, *task.image_size)
+    counted = count_in_closed_form(space, genes, task.num_classes, shape, network)
     if counted is not None:
         return Costs(*counted.tolist())
     built = build_network(space, genes, task.num_classes, task.in_channels, network)
-    return count_costs(built, (task.in_channels, *task.image_size))
+    return count_costs(built, shape)
 
 
 def _thin_resnet(task: ImageTask, recipe: Recipe, limit: int) -> Baseline:

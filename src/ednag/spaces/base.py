@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ednag.core.names import unknown
 from ednag.core.noise import Noise
+from ednag.spaces.tally import ImageShape
 
 
 def quoted(text: str) -> str:
@@ -210,16 +211,21 @@ class SearchSpace(ABC):
         """Architectures that are worth a look before any other, int64 ``(n, L)``; none by default."""
         return torch.zeros(0, self.num_genes, dtype=torch.int64)
 
-    def count(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> Tensor | None:
-        """Count parameters and multiply-accumulates in closed form, for networks that scale images themselves.
+    def count(self, genes: Tensor, num_classes: int, image_shape: ImageShape = (3, 32, 32)) -> Tensor | None:
+        """Count parameters and multiply-accumulates of networks without building them.
+
+        A space that has further options of :meth:`build` has the same ones here. Callers ask
+        :func:`ednag.spaces.building.count_in_closed_form`, which knows whether a subclass builds other networks than are
+        counted here.
 
         Args:
-            genes: int64 ``(*B, L)``, in range.
+            genes: valid architectures, int64 ``(*B, L)``.
             num_classes: number of logits.
-            in_channels: channels of the images.
+            image_shape: channels, height and width of the images.
 
         Returns:
-            int64 ``(*B, 2)``, equal to the counts of the built networks; ``None`` where networks must be built, as here.
+            int64 ``(*B, 2)``, equal to :func:`ednag.costs.count_costs` of the built networks; ``None`` if there is no
+            closed form, as here: networks are built then.
         """
         return None
 

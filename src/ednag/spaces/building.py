@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import genes_of
+from ednag.spaces.tally import ImageShape
 
 
 def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, int]:
@@ -52,6 +54,30 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return space.build(genes, num_classes, in_channels=in_channels, **options)
+
+
+def count_in_closed_form(
+    space: SearchSpace, genes: Tensor, num_classes: int, image_shape: ImageShape, options: Mapping[str, Any]
+) -> Tensor | None:
+    """Count parameters and multiply-accumulates of networks without building them, where the space knows how.
+
+    A subclass that builds networks of its own, and counts as its parent does, is not believed.
+
+    Args:
+        space: what the genes mean.
+        genes: valid architectures, int64 ``(*B, L)``.
+        num_classes: number of logits.
+        image_shape: channels, height and width of the images.
+        options: further arguments of the space's ``build``.
+
+    Returns:
+        int64 ``(*B, 2)``, or ``None`` if networks must be built; see :meth:`SearchSpace.count`.
+    """
+    kinds = type(space).__mro__
+    counting, building = (next(i for i, kind in enumerate(kinds) if name in vars(kind)) for name in ("count", "build"))
+    if counting > building:
+        return None
+    return space.count(genes, num_classes, image_shape, **options)
 
 
 def architecture_seed(seed: int, identity: int) -> int:

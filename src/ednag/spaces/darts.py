@@ -17,10 +17,8 @@ from torch.nn import functional as F
 from ednag.core.noise import Noise
 from ednag.spaces.base import SearchSpace, quoted
 from ednag.spaces.classes import cycle_members
-from ednag.spaces.darts_network import OPERATIONS, Cell, DARTSNetwork
-
-NODES = 4
-"""Intermediate nodes of a cell; the output is their concatenation."""
+from ednag.spaces.darts_network import NODES, OPERATIONS, Cell, DARTSNetwork, check_build, count_parts
+from ednag.spaces.tally import ImageShape
 
 PAIRS = tuple(tuple(combinations(range(node + 2), 2)) for node in range(NODES))
 """Choices of the two inputs of each node: 0 and 1 are the outputs of the cells before, ``i + 2`` is node ``i``."""
@@ -159,6 +157,34 @@ class DARTS(SearchSpace):
         return DARTSNetwork(
             normal, reduction, num_classes, in_channels, channels, cells, bool(auxiliary), drop_path, stem
         )
+
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 32, 32),
+        channels: int = 36,
+        cells: int = 20,
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
+        stem: Literal["cifar", "imagenet"] = "cifar",
+    ) -> Tensor:
+        """Count networks by what each edge adds; see :meth:`SearchSpace.count` and :meth:`build`."""
+        check_build(channels, cells, drop_path, stem)
+        rest, edges = count_parts(num_classes, tuple(image_shape), channels, cells, bool(auxiliary), stem)
+        cell = genes.reshape(*genes.shape[:-1], 2, len(CELL))
+        kind = 1 + _from_inputs(cell[..., 1, : len(CHOICES)])  # of the edges of reduction cells
+        kind = torch.stack([torch.zeros_like(kind), kind], -2)
+        found = edges.to(genes.device)[kind, cell[..., len(CHOICES) :]]
+        return found.sum((-3, -2)) + rest.to(genes.device)
+
+
+def _from_inputs(inputs: Tensor) -> Tensor:
+    """Tell which edges start at an input of the cell, int64 0 or 1 ``(*B, 8)``, by the genes ``(*B, 3)`` of the nodes."""
+    found = [torch.ones_like(inputs[..., :1]).expand(*inputs.shape[:-1], 2)]
+    for pairs, gene in zip(PAIRS[1:], inputs.unbind(-1), strict=True):
+        found.append((torch.tensor(pairs, device=inputs.device) < 2).long()[gene])
+    return torch.cat(found, -1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ednag.spaces.layers import ReLUConvBN
+from ednag.spaces.tally import Grid, ImageShape, Number, Tally, convolution, linear, table, total
 
 OPERATIONS = (
     "max_pool_3x3",
@@ -20,6 +22,9 @@ OPERATIONS = (
     "dil_conv_5x5",
 )
 """Operations of an edge; a gene is an index into this tuple."""
+
+NODES = 4
+"""Intermediate nodes of a cell; the output is their concatenation."""
 
 Cell = tuple[tuple[str, int], ...]
 """``(operation, input)`` of the edges of a cell, two for each node: inputs 0 and 1 are the two cells before."""
@@ -202,7 +207,7 @@ class DARTSNetwork(nn.Module):
         stem: Stem = "cifar",
     ) -> None:
         super().__init__()
-        _check(channels, cells, drop_path, stem)
+        check_build(channels, cells, drop_path, stem)
         self.drop_path = drop_path
         self.stem, self.stem_reduction = _stems(stem, in_channels, channels)
         width = channels if self.stem_reduction is not None else 3 * channels
@@ -254,6 +259,74 @@ class DARTSNetwork(nn.Module):
         return logits if second is None else (logits, second)
 
 
+def _count_operation(name: str, channels: int, pixels: Number, stride: int) -> Tally:
+    """Count the operation of one edge for the pixels of its output; see :func:`operation`."""
+    if name == "skip_connect":  # at stride 2 a factorised reduction: two halves of a 1x1 convolution
+        return Tally() if stride == 1 else convolution(channels, channels, 1, pixels)
+    if name.endswith("pool_3x3"):
+        return Tally()
+    size, times = int(name[-1]), 1 if name.startswith("dil") else 2
+    depthwise = convolution(channels, channels, size, pixels, depthwise=True, norm=False)
+    return times * (depthwise + convolution(channels, channels, 1, pixels))
+
+
+@lru_cache(maxsize=16)
+def count_parts(
+    num_classes: int, image_shape: ImageShape, channels: int, cells: int, auxiliary: bool, stem: Stem
+) -> tuple[Tensor, Tensor]:
+    """Count, in closed form, what all networks share and what each operation of an edge adds.
+
+    Args:
+        num_classes: logits.
+        image_shape: channels, height and width of the images.
+        channels: see :class:`DARTSNetwork`.
+        cells: likewise.
+        auxiliary: likewise; the second head is not run in eval mode, so that it counts as parameters only.
+        stem: likewise.
+
+    Returns:
+        parameters and multiply-accumulates, int64 ``(2,)`` and ``(3, 7, 2)``: of an edge of normal cells, of one between
+        nodes of reduction cells, of one from an input of reduction cells (of stride 2).
+    """
+    rest, grid, width = _count_stem(stem, image_shape, channels)
+    before, last = width, width
+    edges = [[Tally() for _ in OPERATIONS] for _ in range(3)]
+    for place in range(cells):
+        reduce = place in {cells // 3, 2 * cells // 3}
+        channels *= 2 if reduce else 1
+        # whether of stride 2 or not, both inputs become maps of this size by 1x1 convolutions
+        rest += convolution(before, channels, 1, grid.pixels) + convolution(last, channels, 1, grid.pixels)
+        grid = grid.shrunk(2 if reduce else 1)
+        for kind in (1, 2) if reduce else (0,):
+            for i, name in enumerate(OPERATIONS):
+                edges[kind][i] += _count_operation(name, channels, grid.pixels, stride=2 if kind == 2 else 1)
+        before, last = last, channels * NODES
+        if auxiliary and place == 2 * cells // 3:
+            rest += _count_auxiliary(last, num_classes, stem)
+    return (rest + linear(last, num_classes)).stacked(), table(edges)
+
+
+def _count_auxiliary(channels: int, num_classes: int, stem: Stem) -> Tally:
+    """Parameters of an :class:`AuxiliaryHead`."""
+    found = convolution(channels, 128, 1, 1) + convolution(128, 768, 2, 1, norm=stem == "cifar")
+    return Tally((found + linear(768, num_classes)).params)
+
+
+def _count_stem(stem: Stem, image_shape: ImageShape, channels: int) -> tuple[Tally, Grid, int]:
+    """Count what comes before the first cell, see :func:`_stems`; what it makes is of this size and width."""
+    grid = Grid(*image_shape[1:])
+    if stem == "cifar":
+        return convolution(image_shape[0], 3 * channels, 3, grid.pixels), grid, 3 * channels
+    half, first = max(channels // 2, 1), grid.shrunk(2)
+    second, third = first.shrunk(2), first.shrunk(2).shrunk(2)
+    parts = (
+        convolution(image_shape[0], half, 3, first.pixels),
+        convolution(half, channels, 3, second.pixels),
+        convolution(channels, channels, 3, third.pixels),
+    )
+    return total(parts), third, channels
+
+
 def _stems(stem: Stem, in_channels: int, channels: int) -> tuple[nn.Sequential, nn.Sequential | None]:
     """Build what comes before the first cell; a second part halves the resolution between its two inputs."""
     if stem == "cifar":
@@ -270,8 +343,12 @@ def _stems(stem: Stem, in_channels: int, channels: int) -> tuple[nn.Sequential, 
     return first, ReLUConvBN(channels, channels, 3, stride=2)
 
 
-def _check(channels: int, cells: int, drop_path: float, stem: str) -> None:
-    """Refuse options out of range."""
+def check_build(channels: int, cells: int, drop_path: float, stem: str) -> None:
+    """Refuse options out of range.
+
+    Raises:
+        ValueError: naming what is allowed.
+    """
     if channels < 2 or cells < 1:
         raise ValueError(f"channels must be >= 2 and cells >= 1, got {channels} and {cells}")
     if not 0 <= drop_path < 1:

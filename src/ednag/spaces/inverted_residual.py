@@ -15,6 +15,8 @@ from typing import Literal, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ednag.spaces.tally import Grid, Tally, convolution, linear, total
+
 Activation = Literal["relu", "relu6", "hswish"]
 """Activations after expansion and depthwise convolution."""
 
@@ -125,6 +127,26 @@ class InvertedResidual(nn.Module):
         """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, ceil(h / stride), ceil(w / stride))``."""
         out: Tensor = self.conv(x)
         return out + x if self.residual else out
+
+
+def count_layer(layer: Layer, grid: Grid) -> Tally:
+    """Count a layer in closed form, as :class:`InvertedResidual` builds it.
+
+    Args:
+        layer: what to count.
+        grid: size of its input.
+    """
+    inner, after = layer.inner, grid.shrunk(layer.stride)
+    parts = [
+        convolution(inner, inner, layer.kernel, after.pixels, depthwise=True),
+        convolution(inner, layer.out_channels, 1, after.pixels),
+    ]
+    if layer.expansion > 1:
+        parts.append(convolution(layer.in_channels, inner, 1, grid.pixels))
+    if layer.squeeze:
+        squeezed = round_channels(inner // 4)
+        parts += [linear(inner, squeezed), linear(squeezed, inner)]
+    return total(parts)
 
 
 class InvertedResidualNetwork(nn.Module):

@@ -19,13 +19,15 @@ from ednag.spaces.base import Layout, quoted
 from ednag.spaces.inheritance import InheritingSpace, Parent
 from ednag.spaces.mobilenetv3_network import (
     LAYERS_PER_STAGE,
-    RESOLUTIONS,
     STAGE_CHANNELS,
     WIDTHS,
     MobileNetV3Network,
+    check_build,
+    count_parts,
     plan_layers,
 )
 from ednag.spaces.supernet import Supernet
+from ednag.spaces.tally import ImageShape
 
 KERNELS, EXPANSIONS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
 """Choices of a layer's kernel and expansion, and of a stage's depth; a gene is an index into its tuple."""
@@ -56,9 +58,7 @@ class SlotLayout(Layout):
 
     def encode(self, genes: Tensor) -> Tensor:
         """Write genes, int64 ``(*B, 45)``, with one 1 per row, float32 ``(*B, 264)``; see :meth:`Layout.encode`."""
-        layers = genes[..., STAGES:].reshape(*genes.shape[:-1], PLACES, 2)
-        pairs = layers[..., 0] * len(EXPANSIONS) + layers[..., 1]
-        rows = F.pad(pairs.where(_exists(genes), _PAIRS), (1, 1), value=_PAIRS + 1)  # between input and output
+        rows = F.pad(_pairs(genes).where(_exists(genes), _PAIRS), (1, 1), value=_PAIRS + 1)  # between input and output
         rows[..., -1] += 1
         return F.one_hot(rows, _PAIRS + 3).flatten(-2).float()
 
@@ -170,8 +170,7 @@ class MobileNetV3(InheritingSpace):
         There are 2.36 times as many architectures as such integers, so an identity is shared by at most three, whose
         numbers differ by multiples of 2^63; two different random architectures share one with probability 1e-19.
         """
-        layers = self.canonical(genes)[..., STAGES:].reshape(*genes.shape[:-1], STAGES, LAYERS_PER_STAGE, 2)
-        pair = layers[..., 0] * len(EXPANSIONS) + layers[..., 1]
+        pair = _pairs(self.canonical(genes)).reshape(*genes.shape[:-1], STAGES, LAYERS_PER_STAGE)
         powers = _PAIRS ** torch.arange(LAYERS_PER_STAGE, device=genes.device)  # inert pairs are 0
         number = torch.tensor(_FIRST, device=genes.device)[genes[..., :STAGES]] + (pair * powers).sum(-1)
         rank = torch.zeros(genes.shape[:-1], dtype=torch.int64, device=genes.device)
@@ -310,15 +309,32 @@ class MobileNetV3(InheritingSpace):
         Raises:
             ValueError: if genes or an option are out of range.
         """
-        if resolution is not None and resolution not in RESOLUTIONS:
-            raise ValueError(f"resolution must be a multiple of 4 in 128..224, or null for none, got {resolution}")
-        if stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_build(stem_stride, dropout, resolution)
         settings = self.settings(genes)
         layers = plan_layers(settings["d"], settings["ks"], settings["e"], self.width)
         return MobileNetV3Network(layers, self.width, num_classes, in_channels, stem_stride, dropout, resolution)
+
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 224, 224),
+        stem_stride: int = 2,
+        dropout: float = 0.0,
+        resolution: int | None = None,
+    ) -> Tensor:
+        """Count sub-networks layer by layer; see :meth:`SearchSpace.count` and :meth:`build`."""
+        check_build(stem_stride, dropout, resolution)
+        shape = image_shape if resolution is None else (image_shape[0], resolution, resolution)
+        rest, layers = count_parts((KERNELS, EXPANSIONS), self.width, num_classes, tuple(shape), stem_stride)
+        place = torch.arange(PLACES, device=genes.device)
+        counts = layers.to(genes.device)[place, _pairs(genes)] * self.active(genes).unsqueeze(-1)
+        return counts.sum(-2) + rest.to(genes.device)
+
+
+def _pairs(genes: Tensor) -> Tensor:
+    """Number the pair of kernel and expansion of each layer, int64 ``(*B, 20)``, for genes ``(*B, 45)``."""
+    return genes[..., STAGES::2] * len(EXPANSIONS) + genes[..., STAGES + 1 :: 2]
 
 
 def _exists(genes: Tensor) -> Tensor:

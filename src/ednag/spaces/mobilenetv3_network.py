@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 
 from torch import Tensor, nn
 
-from ednag.spaces.inverted_residual import InvertedResidualNetwork, Layer, normed, round_channels
+from ednag.spaces.inverted_residual import InvertedResidualNetwork, Layer, count_layer, normed, round_channels
+from ednag.spaces.tally import Grid, ImageShape, convolution, linear, table
 
 WIDTHS = (1.0, 1.2)
 """Width multipliers of the published supernets."""
@@ -66,6 +68,60 @@ def plan_layers(depths: Sequence[int], kernels: Sequence[int], expansions: Seque
                 )
             )
     return layers
+
+
+def check_build(stem_stride: int, dropout: float, resolution: int | None) -> None:
+    """Refuse options out of range.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    if resolution is not None and resolution not in RESOLUTIONS:
+        raise ValueError(f"resolution must be a multiple of 4 in 128..224, or null for none, got {resolution}")
+    if stem_stride not in (1, 2):
+        raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
+@lru_cache(maxsize=16)
+def count_parts(
+    choices: tuple[tuple[int, ...], tuple[int, ...]],
+    width: float,
+    num_classes: int,
+    image_shape: ImageShape,
+    stem_stride: int,
+) -> tuple[Tensor, Tensor]:
+    """Count, in closed form, what all networks share and what each layer of the supernet may be.
+
+    Args:
+        choices: of the kernel and of the expansion of a layer.
+        width: multiplier of all channels.
+        num_classes: logits.
+        image_shape: channels, height and width of the images.
+        stem_stride: stride of the first convolution.
+
+    Returns:
+        parameters and multiply-accumulates, int64 ``(2,)`` and ``(20, pairs, 2)``, pairs of kernel and expansion in the
+        order of ``itertools.product``.
+    """
+    deepest, places = [LAYERS_PER_STAGE] * len(STAGE_CHANNELS), LAYERS_PER_STAGE * len(STAGE_CHANNELS)
+    plans = [
+        plan_layers(deepest, [kernel] * places, [expansion] * places, width)
+        for kernel in choices[0]
+        for expansion in choices[1]
+    ]
+    grid = Grid(*image_shape[1:]).shrunk(stem_stride)
+    first = plans[0][0]
+    rest = convolution(image_shape[0], first.in_channels, 3, grid.pixels) + count_layer(first, grid)
+    rows = []
+    for place in range(1, places + 1):
+        rows.append([count_layer(plan[place], grid) for plan in plans])
+        grid = grid.shrunk(plans[0][place].stride)
+    final, last = round_channels(FINAL_CHANNELS * width), round_channels(LAST_CHANNELS * width)
+    rest += convolution(plans[0][-1].out_channels, final, 1, grid.pixels)
+    rest += convolution(final, last, 1, 1, norm=False) + linear(last, num_classes)
+    return rest.stacked(), table(rows)
 
 
 class MobileNetV3Network(InvertedResidualNetwork):

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from ednag.core.noise import Noise
 from ednag.spaces.base import SearchSpace, quoted
 from ednag.spaces.classes import labelled_graphs
-from ednag.spaces.nasbench101_network import CellNetwork
+from ednag.spaces.nasbench101_network import CellNetwork, check_build, count_network
+from ednag.spaces.tally import ImageShape
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """Labels of an interior vertex; an operation gene is an index into this tuple."""
+
+KERNELS = (3, 1, 0)
+"""Side of each operation's convolution; 0 for the pooling."""
 
 VERTICES = 7
 """Vertices of a cell: the input, five interior ones, the output."""
@@ -198,6 +202,24 @@ class NASBench101(SearchSpace):
             matrix, names, num_classes, in_channels, channels, stacks, cells, stem_stride, benchmark_norm
         )
 
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 32, 32),
+        channels: int = 128,
+        stacks: int = 3,
+        cells: int = 3,
+        stem_stride: int = 1,
+        benchmark_norm: bool = False,
+    ) -> Tensor:
+        """Count networks vertex by vertex; see :meth:`SearchSpace.count` and :meth:`build`."""
+        check_build(channels, stacks, cells, stem_stride)
+        pruned = prune(genes)
+        matrix = _matrix(pruned)
+        kernels = torch.tensor(KERNELS, device=genes.device)[pruned[..., len(EDGES) :]]
+        return count_network(matrix, kernels, num_classes, image_shape, channels, stacks, cells, stem_stride)
+
 
 def prune(genes: Tensor) -> Tensor:
     """Remove vertices and edges that are on no path from input to output, as the benchmark does.
@@ -210,9 +232,7 @@ def prune(genes: Tensor) -> Tensor:
         input and output are not connected.
     """
     source, target = (torch.tensor(ends, device=genes.device) for ends in zip(*EDGES, strict=True))
-    edge = genes[..., : len(EDGES)].bool()
-    matrix = edge.new_zeros((*edge.shape[:-1], VERTICES, VERTICES))
-    matrix[..., source, target] = edge
+    matrix = _matrix(genes).bool()
     fed, used = torch.zeros_like(matrix[..., 0]), torch.zeros_like(matrix[..., 0])
     fed[..., 0] = used[..., -1] = True
     for vertex in range(1, VERTICES):
@@ -222,6 +242,15 @@ def prune(genes: Tensor) -> Tensor:
     kept = fed & used
     alive = torch.cat([kept[..., source] & kept[..., target], kept[..., 1:-1]], -1)
     return genes * alive
+
+
+def _matrix(genes: Tensor) -> Tensor:
+    """Adjacency matrix, int64 ``(*B, 7, 7)``, of genes ``(*B, 26)``."""
+    source, target = (torch.tensor(ends, device=genes.device) for ends in zip(*EDGES, strict=True))
+    edge = genes[..., : len(EDGES)]
+    matrix = edge.new_zeros((*edge.shape[:-1], VERTICES, VERTICES))
+    matrix[..., source, target] = edge
+    return matrix
 
 
 def cell_graph(genes: Tensor) -> tuple[list[list[int]], list[int]]:

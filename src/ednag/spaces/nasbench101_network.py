@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ednag.spaces.tally import Grid, ImageShape, Tally, convolution, linear
+
 BENCHMARK_MOMENTUM = 1 - 0.997
 """Momentum of the benchmark's batch normalisation: TensorFlow's 0.997, in PyTorch's sense (eps is 1e-5 in both)."""
 
@@ -130,11 +132,7 @@ class CellNetwork(nn.Sequential):
         stem_stride: int,
         benchmark_norm: bool = False,
     ) -> None:
-        if min(stacks, cells, stem_stride) < 1 or channels < 5:
-            raise ValueError(
-                f"channels must be >= 5, stacks, cells and stem_stride >= 1; "
-                f"got {channels}, {stacks}, {cells} and {stem_stride}"
-            )
+        check_build(channels, stacks, cells, stem_stride)
         layers: list[nn.Module] = [ConvBNReLU(in_channels, channels, 3, stem_stride)]
         before = channels
         for stack in range(stacks):
@@ -148,6 +146,70 @@ class CellNetwork(nn.Sequential):
             for layer in self.modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.momentum = BENCHMARK_MOMENTUM
+
+
+def check_build(channels: int, stacks: int, cells: int, stem_stride: int) -> None:
+    """Refuse options out of range.
+
+    Raises:
+        ValueError: naming what is allowed.
+    """
+    if min(stacks, cells, stem_stride) < 1 or channels < 5:
+        raise ValueError(
+            f"channels must be >= 5, stacks, cells and stem_stride >= 1; "
+            f"got {channels}, {stacks}, {cells} and {stem_stride}"
+        )
+
+
+def count_network(
+    matrix: Tensor,
+    kernels: Tensor,
+    num_classes: int,
+    image_shape: ImageShape,
+    channels: int,
+    stacks: int,
+    cells: int,
+    stem_stride: int,
+) -> Tensor:
+    """Count parameters and multiply-accumulates of networks in closed form, as :class:`CellNetwork` builds them.
+
+    Args:
+        matrix: adjacency of pruned cells, int64 ``(*B, V, V)``; vertices that were removed have no edges.
+        kernels: side of each interior vertex's convolution, 0 for a pooling, int64 ``(*B, V - 2)``.
+        num_classes: logits.
+        image_shape: channels, height and width of the images.
+        channels: see :class:`CellNetwork`.
+        stacks: likewise.
+        cells: likewise.
+        stem_stride: likewise.
+
+    Returns:
+        int64 ``(*B, 2)``.
+    """
+    grid = Grid(*image_shape[1:]).shrunk(stem_stride)
+    counted, before = convolution(image_shape[0], channels, 3, grid.pixels), channels
+    for stack in range(stacks):
+        grid = grid.shrunk(2 if stack else 1)
+        width = channels * 2**stack
+        wide = _widths(matrix, width)
+        weights = wide.square() * kernels.square() + 2 * wide * (kernels > 0)
+        inner = weights.sum(-1), (wide.square() * kernels.square()).sum(-1) * grid.pixels
+        entering = (matrix[..., 0, 1:-1] * wide).sum(-1) + matrix[..., 0, -1] * width
+        for inputs, times in ((before, 1), (width, cells - 1)):
+            counted += times * (Tally(*inner) + convolution(inputs, entering, 1, grid.pixels))
+        before = width
+    return (counted + linear(before, num_classes)).stacked()
+
+
+def _widths(matrix: Tensor, out_channels: int) -> Tensor:
+    """Channels of the interior vertices, int64 ``(*B, V - 2)``, see :func:`vertex_channels`; 0 if removed."""
+    feeding = matrix[..., 1:-1, -1]
+    number = feeding.sum(-1, keepdim=True).clamp(min=1)
+    widths = (out_channels // number + (feeding.cumsum(-1) <= out_channels % number)) * feeding
+    for vertex in reversed(range(widths.shape[-1])):
+        widest = (matrix[..., vertex + 1, 1:-1] * widths).amax(-1)
+        widths[..., vertex] = torch.where(feeding[..., vertex] > 0, widths[..., vertex], widest)
+    return widths
 
 
 def _operation(name: str, channels: int) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise, product
 
 import torch
@@ -14,6 +14,7 @@ from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
 from ednag.spaces.paths import path_features
+from ednag.spaces.tally import Grid, ImageShape, Tally, convolution, linear, normalisation, table
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """Symbols of an edge; a gene is an index into this tuple."""
@@ -122,6 +123,37 @@ class NASBench201(SearchSpace):
                 layers.append(ResidualReduction(width // 2, width))
             layers += [_cell(codes, width) for _ in range(cells)]
         return nn.Sequential(*layers, Head(channels * 4, num_classes))
+
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 32, 32),
+        channels: int = 16,
+        cells: int = 5,
+        stem_stride: int = 1,
+    ) -> Tensor:
+        """Count networks by what each operation adds; see :meth:`SearchSpace.count` and :meth:`build`."""
+        rest, operations = _tallies(num_classes, tuple(image_shape), channels, cells, stem_stride)
+        return operations.to(genes.device)[genes].sum(-2) + rest.to(genes.device)
+
+
+@lru_cache(maxsize=16)
+def _tallies(classes: int, shape: ImageShape, channels: int, cells: int, stem_stride: int) -> tuple[Tensor, Tensor]:
+    """Costs of a network without operations, int64 ``(2,)``, and what one edge with each operation adds, ``(5, 2)``."""
+    grid = Grid(*shape[1:]).shrunk(stem_stride)
+    rest = convolution(shape[0], channels, 3, grid.pixels) + normalisation(4 * channels) + linear(4 * channels, classes)
+    small = large = Tally()
+    for stage in range(3):
+        width = channels * 2**stage
+        if stage:
+            grid, before = grid.shrunk(2), width // 2
+            rest += convolution(before, width, 3, grid.pixels) + convolution(width, width, 3, grid.pixels)
+            rest += convolution(before, width, 1, grid.pixels, norm=False)
+        small += cells * convolution(width, width, 1, grid.pixels)
+        large += cells * convolution(width, width, 3, grid.pixels)
+    kinds = {"nor_conv_1x1": small, "nor_conv_3x3": large}
+    return rest.stacked(), table([[kinds.get(name, Tally()) for name in OPERATIONS]])[0]
 
 
 @cache

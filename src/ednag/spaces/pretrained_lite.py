@@ -26,6 +26,7 @@ from ednag.spaces.lite_network import (
     plan_layers,
     published_weights,
 )
+from ednag.spaces.tally import ImageShape
 
 EXPANSIONS = (2, 3, 4, 5, 6)
 """Choices of a stage's expansion; the parent's is 6."""
@@ -213,21 +214,19 @@ class PretrainedLite(InheritingSpace):
             before = stage.channels
         return chart
 
-    def count(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> Tensor:
-        """Count parameters and multiply-accumulates for one image in closed form, without building anything.
-
-        Args:
-            genes: int64 ``(*B, 17)``.
-            num_classes: number of logits.
-            in_channels: channels of the images.
-
-        Returns:
-            int64 ``(*B, 2)``, equal to what :func:`ednag.fitness.count_costs` says of the built networks.
-        """
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 32, 32),
+        dropout: float = 0.0,
+        pretrained: bool = True,
+    ) -> Tensor:
+        """Count networks for one image, which they scale themselves; see :meth:`SearchSpace.count` and :meth:`build`."""
         depth, expansion, kernel, exit_, head, side = self._parts(genes)
         area = torch.tensor(self.resolutions, device=genes.device)[side[..., 0]].square() // 4
         first = STEM_CHANNELS * (9 + FIRST_CHANNELS)
-        stem = STEM_CHANNELS * 9 * in_channels
+        stem = STEM_CHANNELS * 9 * image_shape[0]
         params = stem + first + 2 * (2 * STEM_CHANNELS + FIRST_CHANNELS) + 0 * area
         macs = (stem + first) * area
         there, channels = self._there(exit_), FIRST_CHANNELS

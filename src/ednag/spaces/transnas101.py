@@ -17,6 +17,7 @@ from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import ReLUConvBN
 from ednag.spaces.nasbench201 import EDGES
 from ednag.spaces.paths import path_features
+from ednag.spaces.tally import ImageShape
 from ednag.spaces.transnas101_networks import (
     BasicBlock,
     Cell,
@@ -24,6 +25,8 @@ from ednag.spaces.transnas101_networks import (
     FactorizedReduction,
     JigsawClassifier,
     classifier,
+    count_blocks,
+    count_cells,
 )
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
@@ -140,6 +143,19 @@ class TransNAS101Micro(TransNAS101):
         """
         codes = self.check(genes).tolist()
         return Encoder(MICRO_MODULES, lambda *shape: _cell(codes, *shape), in_channels, channels, stem_stride)
+
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 32, 32),
+        channels: int = 64,
+        stem_stride: int = 2,
+    ) -> Tensor:
+        """Count networks by what each operation adds; see :meth:`SearchSpace.count` and :meth:`TransNAS101.build`."""
+        rest, edges = count_cells(MICRO_MODULES, num_classes, tuple(image_shape), channels, stem_stride)
+        first = torch.tensor([int(source == 0) for source, _ in EDGES], device=genes.device)
+        return edges.to(genes.device)[first, genes].sum(-2) + rest.to(genes.device)
 
 
 class TransNAS101Macro(TransNAS101):
@@ -272,6 +288,18 @@ class TransNAS101Macro(TransNAS101):
         """
         encoder = self.encoder(genes, in_channels, channels, stem_stride, benchmark_norm)
         return classifier(encoder, num_classes)
+
+    def count(
+        self,
+        genes: Tensor,
+        num_classes: int,
+        image_shape: ImageShape = (3, 32, 32),
+        channels: int = 64,
+        stem_stride: int = 2,
+        benchmark_norm: bool = True,
+    ) -> Tensor:
+        """Count networks block by block; see :meth:`SearchSpace.count` and :meth:`build`."""
+        return count_blocks(self.modules(genes), num_classes, image_shape, channels, stem_stride)
 
     def _changes(self, genes: Tensor) -> tuple[Tensor, Tensor]:
         """Modules that double the channels, and that halve the resolution, ``(*B,)`` each."""

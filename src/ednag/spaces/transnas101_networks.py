@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from ednag.spaces.layers import ReLUConvBN
+from ednag.spaces.tally import Grid, ImageShape, Number, Tally, convolution, linear, table
 
 BlockMaker = Callable[[int, int, int], nn.Module]
 """Makes a block from its input channels, output channels and stride."""
@@ -125,8 +127,7 @@ class Encoder(nn.Module):
         self, modules: Sequence[int], block: BlockMaker, in_channels: int = 3, channels: int = 64, stem_stride: int = 2
     ) -> None:
         super().__init__()
-        if channels < 2 or channels % 2:
-            raise ValueError(f"channels of a TransNAS-Bench-101 network must be even and >= 2, got {channels}")
+        _check_channels(channels)
         half = channels // 2
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, half, 3, stem_stride, padding=1, bias=False),
@@ -158,6 +159,85 @@ def classifier(encoder: Encoder, num_classes: int) -> nn.Sequential:
     """
     head = nn.Linear(encoder.out_channels, num_classes)
     return nn.Sequential(encoder, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
+def count_stem(image_shape: ImageShape, channels: int, stem_stride: int) -> tuple[Tally, Grid]:
+    """Count an encoder's stem in closed form, and say what size its output has.
+
+    Raises:
+        ValueError: if ``channels`` is odd or not positive.
+    """
+    _check_channels(channels)
+    first = Grid(*image_shape[1:]).shrunk(stem_stride)
+    second = first.shrunk(stem_stride)
+    half = channels // 2
+    return convolution(image_shape[0], half, 3, first.pixels) + convolution(half, channels, 3, second.pixels), second
+
+
+@lru_cache(maxsize=16)
+def count_cells(
+    modules: tuple[int, ...], num_classes: int, image_shape: ImageShape, channels: int, stem_stride: int
+) -> tuple[Tensor, Tensor]:
+    """Count, in closed form, what all networks of the micro space share and what each operation of an edge adds.
+
+    Args:
+        modules: see :class:`Encoder`.
+        num_classes: logits.
+        image_shape: channels, height and width of the images.
+        channels: see :class:`Encoder`.
+        stem_stride: likewise.
+
+    Returns:
+        parameters and multiply-accumulates, int64 ``(2,)`` and ``(2, 4, 2)``: of an edge between nodes, and of one from
+        the input; operations none, skip connection, 1x1 and 3x3 convolution.
+    """
+    rest, grid = count_stem(image_shape, channels, stem_stride)
+    edges = [[Tally()] * 4, [Tally()] * 4]
+    for kind in modules:
+        before, channels, stride = channels, channels * 2 if kind in (2, 4) else channels, 2 if kind in (3, 4) else 1
+        grid = grid.shrunk(stride)
+        usual = _count_operations(channels, channels, grid, changes=False)
+        changing = _count_operations(before, channels, grid, changes=kind != 1)
+        for first, found in ((1, changing), *[(1, usual)] * (BLOCKS - 1), *[(0, usual)] * BLOCKS):
+            edges[first] = [one + other for one, other in zip(edges[first], found, strict=True)]
+    return (rest + linear(channels, num_classes)).stacked(), table(edges)
+
+
+def _count_operations(inputs: int, outputs: int, grid: Grid, changes: bool) -> list[Tally]:
+    """Count the four operations of an edge; a skip connection is a :class:`FactorizedReduction` where it changes shape."""
+    small = convolution(inputs, outputs, 1, grid.pixels)
+    return [Tally(), small if changes else Tally(), small, convolution(inputs, outputs, 3, grid.pixels)]
+
+
+def count_blocks(types: Tensor, num_classes: int, image_shape: ImageShape, channels: int, stem_stride: int) -> Tensor:
+    """Count networks of the macro space in closed form, as :class:`Encoder` builds them of :class:`BasicBlock`.
+
+    Args:
+        types: of the modules, 0 if absent, int64 ``(*B, 6)``.
+        num_classes: logits.
+        image_shape: channels, height and width of the images.
+        channels: see :class:`Encoder`.
+        stem_stride: likewise.
+
+    Returns:
+        parameters and multiply-accumulates, int64 ``(*B, 2)``.
+    """
+    counted, grid = count_stem(image_shape, channels, stem_stride)
+    width: Number = channels
+    for kind in types.unbind(-1):
+        there, widens, halves = kind > 0, (kind == 2) | (kind == 4), kind >= 3
+        before, width, grid = width, width * (1 + widens.long()), grid.shrunk(1 + halves.long())
+        changed = (there & (kind > 1)).long()
+        counted += changed * convolution(before, width, 1, grid.pixels)
+        inner = (2 * BLOCKS - 1) * convolution(width, width, 3, grid.pixels)
+        counted += there.long() * (convolution(before, width, 3, grid.pixels) + inner)
+    return (counted + linear(width, num_classes)).stacked()
+
+
+def _check_channels(channels: int) -> None:
+    """Refuse a width that has no half."""
+    if channels < 2 or channels % 2:
+        raise ValueError(f"channels of a TransNAS-Bench-101 network must be even and >= 2, got {channels}")
 
 
 class JigsawClassifier(nn.Module):

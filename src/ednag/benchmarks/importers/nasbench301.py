@@ -20,8 +20,7 @@ from ednag.benchmarks.nasbench301 import READERS, check_features, genotype_text,
 from ednag.core.reading import read_bytes, read_json, reading
 from ednag.core.storage import atomic_write
 from ednag.spaces import DARTS
-from ednag.spaces.darts import NODES
-from ednag.spaces.darts_network import OPERATIONS
+from ednag.spaces.darts_network import NODES, OPERATIONS
 
 log = logging.getLogger(__name__)
 
