@@ -6,13 +6,16 @@
 Without --output, a call with fewer than 1,000 runs writes runs/tables-RUNS.md and leaves the documentation as it is.
 
 Fitness is the validation measure; the test measure of the architecture that a run selects is looked up after the run.
-Seeds are 0, 1, 2, ... and every sampler has the same budget, of distinct architectures. Runs are kept below --folder:
-called again after a kill, it goes on, and what several calls with other --samplers have left there is put together.
+Seeds are 0, 1, 2, ... and every sampler has the same budget, of distinct architectures. A run has found the optimum when it has
+evaluated any member of its isomorphism class; the share that found the optimal value itself is beside it, since twins were
+trained apart. The optimisers of other libraries take seconds a run: they join with --slow_runs, on fewer seeds. Runs are
+kept below --folder: called again after a kill, it goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +26,16 @@ import torch
 from ednag.core.storage import atomic_write
 from ednag.fitness import BenchmarkFitness, NASBench101Fitness
 from ednag.generation.comparison import Comparison
-from ednag.samplers import LocalSearch, RandomSearch, RegularisedEvolution, Sampler
+from ednag.samplers import (
+    Bananas,
+    LocalSearch,
+    Nevergrad,
+    OptunaTPE,
+    PymooGA,
+    RandomSearch,
+    RegularisedEvolution,
+    Sampler,
+)
 from ednag.samplers.presets import load_preset
 from ednag.spaces import NASBench101, NASBench201, SearchSpace, TransNAS101Macro, TransNAS101Micro
 
@@ -89,10 +101,11 @@ class Problem(NamedTuple):
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--slow_runs", type=int, default=0, help="seeds of BANANAS and of other libraries' optimisers")
     parser.add_argument("--evaluations", type=int, default=200, help="distinct evaluations a run")
     parser.add_argument("--together", type=int, default=125, help="runs that advance in one batch")
     parser.add_argument("--only", default="", help="problems whose name begins so, such as nasbench201/cifar10")
-    parser.add_argument("--samplers", nargs="+", default=None)
+    parser.add_argument("--samplers", nargs="+", default=None, help="some of them, by name")
     parser.add_argument("--folder", type=Path, default=Path("runs/tables"))
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
@@ -112,14 +125,48 @@ def problems() -> Iterator[Problem]:
     yield Problem("nasbench101/cifar10", NASBench101(), NASBench101Fitness("nasbench101"))
 
 
-def samplers() -> dict[str, Sampler]:
-    return {
+def samplers(options: argparse.Namespace) -> dict[str, tuple[Sampler, int]]:
+    """Each sampler, and on how many seeds it runs."""
+    quick = {
         "default": load_preset("default"),
         "paper": load_preset("paper"),
         "local search": LocalSearch(),
         "regularised evolution": RegularisedEvolution(),
         "random search": RandomSearch(),
     }
+    slow = {"BANANAS": Bananas(), "pymoo GA": PymooGA(), "Optuna TPE": OptunaTPE(), "Nevergrad": Nevergrad()}
+    runs = dict.fromkeys(quick, options.runs) | dict.fromkeys(slow, min(options.slow_runs, options.runs))
+    wanted = options.samplers or runs
+    return {name: (sampler, runs[name]) for name, sampler in (quick | slow).items() if name in wanted and runs[name]}
+
+
+def behind(row: dict[str, Any], default: dict[str, Any], point: int) -> float:
+    """By how many standard errors a sampler's success is ahead of the default's; negative if it is behind.
+
+    Standard errors are of shares with a run more of either outcome, so that none is zero.
+    """
+    variance = 0.0
+    for some in (row, default):
+        share = (some[f"success@{point}"] * some["runs"] + 1) / (some["runs"] + 2)
+        variance += share * (1 - share) / (some["runs"] + 2)
+    return float((row[f"success@{point}"] - default[f"success@{point}"]) / math.sqrt(variance))
+
+
+def summary(found: Mapping[str, list[dict[str, Any]]], evaluations: int) -> list[str]:
+    """Success of every sampler on every problem, and who is ahead of the default by more than two standard errors."""
+    names = list(dict.fromkeys(row["sampler"] for rows in found.values() for row in rows))
+    out = [f"### Optimum found within {evaluations} evaluations, share of runs", ""]
+    out += ["| problem | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    ahead = []
+    for problem, rows in found.items():
+        by_name = {row["sampler"]: row for row in rows}
+        cells = [f"{by_name[name][f'success@{evaluations}']:.3f}" if name in by_name else "" for name in names]
+        out.append(f"| {problem} | " + " | ".join(cells) + " |")
+        if "default" in by_name:
+            distances = {name: behind(row, by_name["default"], evaluations) for name, row in by_name.items()}
+            ahead += [f"{name} on {problem} ({distance:.1f})" for name, distance in distances.items() if distance > 2]
+    out += ["", f"Ahead of `default` by more than two standard errors: {', '.join(ahead) or 'none'}.", ""]
+    return out
 
 
 def section(problem: Problem, rows: list[dict[str, Any]]) -> list[str]:
@@ -131,27 +178,26 @@ def section(problem: Problem, rows: list[dict[str, Any]]) -> list[str]:
     within = " / ".join(map(str, points))
     out = [f"### {problem.name}", "", f"Fitness: {fitness.name}.", ""]
     out += [
-        f"| | selected: valid | test | best valid value found within {within}, % | evaluations | ms a run |",
-        "|---|---|---|---|---|---|",
+        f"| | runs | selected: valid | test | optimum found within {within}, % | its value, % | mean | ms a run |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        found = " / ".join(f"{100 * row[f'success@{point}']:.1f}" for point in points)
+        shares = " / ".join(f"{100 * row[f'success@{point}']:.1f}" for point in points)
         values = [
             f"{mean:.{decimals(mean)}f} ± {row[f'{name} sd']:.{decimals(mean)}f}"
             for name in (fitness.metric, test)[: 1 + tested]
             for mean in [row[f"{name} mean"]]
         ]
         out.append(
-            f"| {row['sampler']} | {values[0]} | {values[1] if tested else ''} "
-            f"| {found} "
-            f"| {row['evaluations']:.0f} | {row['ms_a_run']:.0f} |"
+            f"| {row['sampler']} | {row['runs']} | {values[0]} | {values[1] if tested else ''} | {shares} "
+            f"| {100 * row[f'value@{points[-1]}']:.1f} | {row['evaluations_to_optimum']:.0f} | {row['ms_a_run']:.0f} |"
         )
     best = {"valid": fitness.optimum, **optimal_test(problem, test, tested)}
     cells = " | ".join(f"{best[s]:.{decimals(best[s])}f}" if s in best else "" for s in ("valid", "test"))
-    out.append(f"| *best by validation* | {cells} | | | |")
+    out.append(f"| *best by validation* | | {cells} | | | | |")
     for method, value in others.rows.items():
         cells = f" | {value}" if others.split == "test" else f"{value} | "
-        out.append(f"| *published: {method}* | {cells} | | | |")
+        out.append(f"| *published: {method}* | | {cells} | | | | |")
     return [*out, ""]
 
 
@@ -178,28 +224,33 @@ def write(path: Path, lines: list[str]) -> None:
     atomic_write(path, lambda stream: stream.write(text.encode()))
 
 
+def measure(problem: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each sampler; those with the same number of seeds are run, and compared, together."""
+    chosen = samplers(options)
+    rows: list[dict[str, Any]] = []
+    for runs in dict.fromkeys(count for _, count in chosen.values()):
+        some = {name: sampler for name, (sampler, count) in chosen.items() if count == runs}
+        comparison = Comparison(
+            problem.space, problem.fitness, some, range(runs), options.evaluations, together=options.together
+        )
+        with torch.inference_mode():
+            rows += comparison.rows(comparison.run(options.folder / problem.name.replace("/", "-")))
+    return rows
+
+
 def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
-    chosen = {key: value for key, value in samplers().items() if options.samplers is None or key in options.samplers}
     lines: list[str] = []
+    found: dict[str, list[dict[str, Any]]] = {}
     for problem in problems():
         if not problem.name.startswith(options.only):
             continue
         begun = time.perf_counter()
-        comparison = Comparison(
-            problem.space,
-            problem.fitness,
-            chosen,
-            range(options.runs),
-            options.evaluations,
-            together=options.together,
-        )
-        with torch.inference_mode():
-            rows = comparison.rows(comparison.run(options.folder / problem.name.replace("/", "-")))
+        found[problem.name] = rows = measure(problem, options)
         lines += section(problem, rows)
         print("\n".join(section(problem, rows)), f"({time.perf_counter() - begun:.0f} s)", flush=True)
-    write(options.output, lines)
+    write(options.output, summary(found, options.evaluations) + lines)
 
 
 if __name__ == "__main__":

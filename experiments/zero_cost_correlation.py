@@ -4,8 +4,8 @@
 
 Networks of the benchmark's size (C = 16, N = 5) and one batch of real CIFAR-10 training images, against the shipped table's
 three data sets. Every score is appended to a CSV at once, so that a run that is cut off goes on where it was; `--report` only
-prints the table. Ensembles are of ranks: their mean, and AZ-NAS's sum of logarithms (Lee & Ham, CVPR 2024, eq. 9), which
-punishes a low rank by any one proxy.
+prints the table. Ensembles are of ranks: their mean, and the sum of
+logarithms of AZ-NAS (Lee & Ham, CVPR 2024, non-linear ranking aggregation), which punishes a low rank by any one proxy.
 """
 
 from __future__ import annotations

@@ -180,8 +180,9 @@ class Comparison:
         """Sum the outcomes up, one row a sampler.
 
         Success is the share of runs that have evaluated a member of the optimum's class (``value`` beside it: that have
-        reached the optimal value), regret the mean distance of the best so far from
-        it (from the best that any run found, if the optimum is unknown). ``p_value`` is of Wilcoxon's signed-rank
+        reached the optimal value), ``evaluations_to_optimum`` the mean number until that class, misses as the whole budget;
+        regret the mean distance of the best so far from it (from the best that any run found, if the optimum is
+        unknown). ``p_value`` is of Wilcoxon's signed-rank
         test, paired by seed, on the mean regret over the whole budget against the first sampler, Holm-corrected.
         """
         known = self.fitness.optimum
@@ -200,6 +201,7 @@ class Comparison:
         if not bool(outcome.first_hit.isnan().any()):
             for point in self.checkpoints:
                 row[f"success@{point}"] = float((outcome.first_hit <= point).double().mean())
+            row["evaluations_to_optimum"] = float(outcome.first_hit.clamp(max=self.evaluations).mean())
         if outcome.first_value is not None and not bool(outcome.first_value.isnan().any()):
             for point in self.checkpoints:
                 row[f"value@{point}"] = float((outcome.first_value <= point).double().mean())
