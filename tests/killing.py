@@ -12,7 +12,13 @@ from pathlib import Path
 
 
 def killed_and_resumed(
-    start: list[str], run: Path, whole: Path, kills: int, seed: int, how: tuple[str, ...] = ("SIGKILL",)
+    start: list[str],
+    run: Path,
+    whole: Path,
+    kills: int,
+    seed: int,
+    how: tuple[str, ...] = ("SIGKILL",),
+    at: tuple[str, ...] = (),
 ) -> list[list]:
     """Run once undisturbed, and once more with kills; both to the end.
 
@@ -23,11 +29,14 @@ def killed_and_resumed(
         kills: how many times it is killed, at a moment that is uniform over the time the undisturbed one took.
         seed: of the moments and the choice of signals.
         how: names of signals.
+        at: files of the run; before the random kills it is killed once each, as soon as that file is there.
 
     Returns:
         for each attempt: the signal, and how the process ended (exit status, negative for a signal).
     """
-    given = json.dumps({"start": start, "run": str(run), "whole": str(whole), "kills": kills, "seed": seed, "how": how})
+    given = json.dumps(
+        {"start": start, "run": str(run), "whole": str(whole), "kills": kills, "seed": seed, "how": how, "at": at}
+    )
     environment = {**os.environ, "EDNAG_SAVE_SECONDS": "0"}
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", __file__, given], capture_output=True, text=True, env=environment, timeout=600
@@ -36,8 +45,8 @@ def killed_and_resumed(
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
-    """Run the command line in a child, and send it a signal after some seconds."""
+def attempt(args: list[str], after: float | None = None, how: str = "", at: Path | None = None) -> int:
+    """Run the command line in a child, and send it a signal after some seconds, or once a file is there."""
     from ednag.cli.main import main
 
     child = os.fork()
@@ -52,6 +61,8 @@ def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
         finally:
             sys.stdout.flush()
             os._exit(status)
+    while at is not None and not at.exists():
+        time.sleep(0.002)
     if after is not None:
         time.sleep(after)
         os.kill(child, getattr(signal, how))
@@ -61,7 +72,7 @@ def attempt(args: list[str], after: float | None = None, how: str = "") -> int:
     return status
 
 
-def drive(start: list[str], run: str, whole: str, kills: int, seed: int, how: list[str]) -> list[list]:
+def drive(start: list[str], run: str, whole: str, kills: int, seed: int, how: list[str], at: list[str]) -> list[list]:
     import torch
 
     import ednag.cli.trainer  # noqa: F401  (once for all attempts)
@@ -72,11 +83,12 @@ def drive(start: list[str], run: str, whole: str, kills: int, seed: int, how: li
     assert attempt([*start, "--run_dir", whole]) == 0
     took = time.perf_counter() - begun
     draws, ended = random.Random(seed), []
-    for _ in range(kills):
+    for file in [*at, *[None] * kills]:
         begins = not (Path(run) / "config.yaml").exists()
         args = [*start, "--run_dir", run] if begins else [start[0], "--resume", run]
         name = draws.choice(how)
-        ended.append([name, attempt(args, draws.uniform(0.05, 0.9) * took, name)])
+        after = draws.uniform(0.05, 0.9) * took if file is None else 0.0
+        ended.append([name, attempt(args, after, name, None if file is None else Path(run) / file)])
     args = [start[0], "--resume", run] if (Path(run) / "config.yaml").exists() else [*start, "--run_dir", run]
     ended.append(["", attempt(args)])
     return ended

@@ -1,6 +1,7 @@
 """Every verb, killed at random moments and resumed, ends with what an undisturbed run ends with."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import torch
 import yaml
 
 from ednag import load
+from tests.cli.test_run_directory import ednag
+from tests.engine.test_pipeline import pipeline
 from tests.killing import killed_and_resumed
 from tests.predictor.synthetic import write_meta_data
 
@@ -67,6 +70,47 @@ def test_fit(tmp_path: Path) -> None:
     ours, theirs = (torch.load(tmp_path / name / "fitted.ckpt", weights_only=True) for name in ("run", "whole"))
     assert ours["epoch"] == theirs["epoch"]
     assert ours["global_step"] == theirs["global_step"]
+
+
+def test_an_ended_fit_can_be_made_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = fit_config(tmp_path)
+    config = yaml.safe_load((tmp_path / "fit.yaml").read_text())
+    del config["trainer"]["callbacks"][0]  # would stop it early
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config))
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    ednag(*start, "--trainer.max_epochs", "7", "--run_dir", str(whole))
+    ednag(*start, "--trainer.max_epochs", "4", "--run_dir", str(run))
+    ednag("fit", "--resume", str(run), "--trainer.max_epochs", "3", status=2)
+    assert "has ended, with max_epochs=4; it can be made longer, got max_epochs=3" in capsys.readouterr().err
+    ednag("fit", "--resume", str(run), "--trainer.max_epochs", "7")
+    ednag("fit", "--resume", str(run))  # this is the run's own length from now on
+    for name in ("curves.csv", "predicted.csv", "predictor/weights.safetensors", "config.yaml"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    assert list(csv.DictReader((run / "curves.csv").open()))[-1]["epoch"] == "7.0"
+    (run / "retrained").mkdir()
+    ednag("fit", "--resume", str(run), "--trainer.max_epochs", "9", status=2)
+    assert "retrained holds networks of what it generated" in capsys.readouterr().err
+    ednag("fit", "--resume", str(run))
+
+
+@pytest.mark.slow
+def test_a_pipeline_killed_while_it_fits_generates_and_retrains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDNAG_CACHE", str(tmp_path / "cache"))
+    start = ["fit", "--config", str(pipeline(tmp_path, epochs=2, trained=3))]
+    at = ("last.ckpt", "fitted.ckpt", "state.pt", "retrained/job.json", "retrained/001/last.ckpt")
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    ended = killed_and_resumed(start, run, whole, kills=0, seed=0, at=at)
+    check(ended)
+    assert [status for _, status in ended] == [*[-signal.SIGKILL] * 5, 0]
+    for name in ("report.json", "history.csv", "predictor/weights.safetensors", "curves.csv"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    ours, theirs = (load(folder / "retrained/001").state_dict() for folder in (run, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    results = [json.loads((folder / "retrained/001/metrics.json").read_text()) for folder in (run, whole)]
+    assert results[0]["test"] == results[1]["test"]
+    assert results[0]["epochs"] == 3
 
 
 def test_collect(tmp_path: Path) -> None:

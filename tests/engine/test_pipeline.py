@@ -14,8 +14,8 @@ from ednag.samplers.presets import CONFIGS
 from tests.predictor.synthetic import write_meta_data
 
 
-def pipeline(folder: Path, epochs: int) -> Path:
-    """Write configs/pipeline.yaml, as it ships, but for its size and where the meta data are."""
+def pipeline(folder: Path, epochs: int, trained: int = 1) -> Path:
+    """Write configs/pipeline.yaml, as it ships, but for its size, ``trained`` epochs of each network, and its meta data."""
     pytest.importorskip("efficientnet_lite_pytorch")
     write_meta_data(folder, per_source=2, rows=8, features=1280)
     for path in (folder / "features").glob("*-resnet18.safetensors"):
@@ -28,7 +28,7 @@ def pipeline(folder: Path, epochs: int) -> Path:
     config["trainer"] |= {"max_epochs": epochs, "accelerator": "cpu", "enable_progress_bar": False}
     _, _, generation, retraining = config["trainer"]["callbacks"]
     generation["init_args"]["generation"] |= {"evaluations": 30, "top_k": 1}
-    retraining["init_args"]["recipe"] |= {"epochs": 1}
+    retraining["init_args"]["recipe"] |= {"epochs": trained}
     path = folder / "pipeline.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

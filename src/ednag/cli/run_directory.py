@@ -91,12 +91,18 @@ def save_config(folder: Path, text: str) -> None:
     atomic_write(folder / CONFIG, lambda stream: stream.write(portable(text).encode()))
 
 
-def extend_config(folder: Path, evaluations: int | None) -> None:
-    """Note in a run's configuration that it may spend more evaluations, so that it is resumed so from now on."""
+def extend_config(folder: Path, name: str, more: int | None) -> None:
+    """Note in a run's configuration that it goes on for longer, so that it is resumed so from now on.
+
+    Args:
+        folder: of the run.
+        name: ``evaluations``, or ``max_epochs`` of the trainer.
+        more: how many; noted where it was less.
+    """
     text = (folder / CONFIG).read_text(encoding="utf-8")
-    before = re.search(r"^evaluations: (\d+)$", text, re.M)
-    if before and evaluations is not None and evaluations > int(before[1]):
-        save_config(folder, text.replace(before[0], f"evaluations: {evaluations}"))
+    before = re.search(rf"^(  )?{name}: (\d+)$", text, re.M)
+    if before and more is not None and more > int(before[2]):
+        save_config(folder, text.replace(before[0], f"{before[1] or ''}{name}: {more}"))
 
 
 def resumed_config(folder: Path, verb: str) -> list[str]:

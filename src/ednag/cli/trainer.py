@@ -169,7 +169,7 @@ class EDNAGCLI(LightningCLI):
         if first_process():
             claim_directory(folder, resumed=config.resume is not None)
         if config.resume is not None:
-            extend_config(folder, config.get("evaluations"))
+            extend_config(folder, "evaluations", config.get("evaluations"))
         elif first_process():
             self.claimed.append(folder)
             save_config(folder, text)
@@ -186,8 +186,9 @@ class EDNAGCLI(LightningCLI):
         progress = FitProgress(Path(self.trainer.default_root_dir))
         progress.attach(self.trainer)
         if config.resume is not None and config.ckpt_path is None:
-            last = progress.checkpoint()
+            last = progress.checkpoint(self.trainer)
             config.ckpt_path = None if last is None else str(last)
+            extend_config(progress.folder, "max_epochs", self.trainer.max_epochs)
 
     def generate(self, **arguments: Any) -> None:
         """Generate, and print what was found; with ``--dry_run``, what it would cost."""

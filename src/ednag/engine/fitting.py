@@ -10,6 +10,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from ednag.core.reading import check_archive
+from ednag.core.storage import load_state
+from ednag.engine.retraining import FOLDER as RETRAINED
 from ednag.retraining.progress import LAST, save_checkpoint
 from ednag.retraining.randomness import fetch_anew, random_state, restore_random_state
 
@@ -44,14 +46,36 @@ class FitProgress(pl.Callback):
         trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
         trainer.callbacks.append(self.saver)  # type: ignore[attr-defined]
 
-    def checkpoint(self) -> Path | None:
-        """Where a resumed fit goes on; ``None`` where it had saved nothing."""
-        found = next((self.folder / name for name in (FITTED, LAST) if (self.folder / name).exists()), None)
-        if found is not None:
-            check_archive(
-                found, "the checkpoint of a fit", "delete it to go on from an earlier one, or from the beginning"
+    def checkpoint(self, trainer: pl.Trainer) -> Path | None:
+        """Where a resumed fit goes on; ``None`` where it had saved nothing.
+
+        A fit that has ended and is to be longer takes its last epoch again: its model may have changed at the end.
+
+        Raises:
+            ValueError: if a checkpoint is damaged, or an ended fit can't become what a longer one would have been.
+        """
+        last, fitted = (path if path.exists() else None for path in (self.folder / LAST, self.folder / FITTED))
+        for path in (last, fitted):
+            if path is not None:
+                remedy = "delete it to go on from an earlier one, or from the beginning"
+                check_archive(path, "the checkpoint of a fit", remedy)
+        if fitted is None:
+            return last
+        checkpoint = load_state(fitted)
+        own = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        if "metrics" not in own or not goes_on(checkpoint, own, trainer):
+            return fitted
+        if any(not _LENGTHLESS & schedule.keys() for schedule in checkpoint["lr_schedulers"]):
+            raise ValueError(
+                f"this fit has ended, and its learning rate followed a schedule for max_epochs={own['max_epochs']}; start "
+                "another to train longer"
             )
-        return found
+        if (self.folder / RETRAINED).exists():
+            raise ValueError(
+                f"this fit has ended, and {self.folder / RETRAINED} holds networks of what it generated; start another to "
+                "train longer"
+            )
+        return last
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint at hand holds: the run's folder, all random numbers, and after the end the metrics."""
@@ -67,7 +91,7 @@ class FitProgress(pl.Callback):
         """Find other callbacks' files where the folder is now, if it was moved; train no more if the fit has ended.
 
         Raises:
-            ValueError: if it has ended, and is to be of another length now.
+            ValueError: if it has ended, and is to be longer now: that goes on from another checkpoint.
         """
         states = checkpoint["callbacks"]
         own = states.get(self.state_key, {})
@@ -76,8 +100,8 @@ class FitProgress(pl.Callback):
             checkpoint["callbacks"] = _moved(states, before, now)
         if "metrics" not in own:
             return
-        if own["max_epochs"] != trainer.max_epochs:
-            raise ValueError(f"this fit has ended, with max_epochs={own['max_epochs']}; start another to train longer")
+        if goes_on(checkpoint, own, trainer):
+            raise ValueError(f"this is the end of a fit; go on from {self.folder / LAST} to train longer")
         trainer.should_stop = True
         trainer.callback_metrics.update(own["metrics"])
 
@@ -96,7 +120,8 @@ class FitProgress(pl.Callback):
         """Save what was fitted, before other callbacks go on with it."""
         if self._trained:
             metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
-            self.save(trainer, FITTED, metrics=metrics, max_epochs=trainer.max_epochs)
+            length = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+            self.save(trainer, FITTED, metrics=metrics, **length)
 
     def save(self, trainer: pl.Trainer, name: str, **more: Any) -> None:
         """Save a checkpoint with all random numbers."""
@@ -116,6 +141,32 @@ class _EpochSaver(Checkpoint):
         last = epochs is not None and 0 <= epochs <= trainer.current_epoch + 1
         if not (last or trainer.should_stop or 0 <= steps <= trainer.global_step):
             self._progress.save(trainer, LAST)
+            (self._progress.folder / FITTED).unlink(missing_ok=True)  # of a fit that has been made longer
+
+
+_LENGTHLESS = {"step_size", "milestones", "patience"}
+"""What the states of schedules have that don't depend on the length of a fit."""
+
+
+def goes_on(checkpoint: dict[str, Any], own: dict[str, Any], trainer: pl.Trainer) -> bool:
+    """Whether a fit that has ended is to be longer now; one that callbacks ended early stays as it is.
+
+    Args:
+        checkpoint: of its end.
+        own: what :class:`FitProgress` has put into it.
+        trainer: with its length now.
+
+    Raises:
+        ValueError: if it is to be shorter, or is counted in steps.
+    """
+    before, now = own["max_epochs"], trainer.max_epochs
+    if (steps := own.get("max_steps", trainer.max_steps)) != trainer.max_steps:
+        raise ValueError(f"this fit has ended, with max_steps={steps}; start another to train longer")
+    if before == now:
+        return False
+    if before is None or now is None or (0 <= now < before):
+        raise ValueError(f"this fit has ended, with max_epochs={before}; it can be made longer, got max_epochs={now}")
+    return bool(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] >= before)
 
 
 def _moved(value: Any, before: str, now: str) -> Any:
