@@ -105,11 +105,36 @@ main.main(sys.argv[1:])
     assert os.access(run / "config.yaml", os.R_OK)
 
 
-@pytest.mark.parametrize("content", ["a: [", "a: &a [*a]", "\x00", '"' + "x" * 2**21 + '"'])
+BAD = [
+    "a: [",
+    "a: &a [*a]",
+    "\x00",
+    '"' + "x" * 2**21 + '"',
+    "runs: 1\nruns: 2",
+    "data: {a: 1, a: 2}",
+    "",
+    "- a",
+    "1: 2",
+    "resume: r",
+]
+
+
+@pytest.mark.parametrize("content", BAD)
 def test_damaged_configurations_are_named(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.yaml").write_text(content)
     ednag(*GENERATE, "--config", str(tmp_path / "bad.yaml"), status=2)
     assert f"{tmp_path / 'bad.yaml'} is damaged or not a configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("evaluation", "evaluations"), ("trainer.max_epoch", "trainer.max_epochs")]
+)
+def test_a_misspelt_option_in_a_configuration(
+    typed: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"{typed}: 3\n")
+    ednag(*GENERATE, "--config", str(tmp_path / "a.yaml"), status=2)
+    assert f"ednag generate has no option '{typed}' (did you mean {meant}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("runs", ["10000000", "1e18", "0"])

@@ -235,6 +235,11 @@ def test_cifar_trees_and_official_files(photographs: Path, tmp_path: Path, monke
     data = CIFAR10(tree(photographs, tmp_path / "tree", "train", "test"), val_fraction=0.2)
     assert len(data.splits.train) == 36
     assert len(data.splits.test()) == 45
+    before = data.splits.digest()
+    extra = next((tmp_path / "tree/test").glob("*/*"))
+    extra.write_bytes(extra.read_bytes()[:-1])
+    after = data.splits.digest()
+    assert [name for name in before if before[name] != after[name]] == ["test"]
     for kind in (CIFAR10, CIFAR100):
         with pytest.raises(FileNotFoundError, match=f"no complete {kind.__name__} at .*download"):
             kind(tmp_path / "nowhere").setup()
@@ -254,6 +259,9 @@ def test_cifar_trees_and_official_files(photographs: Path, tmp_path: Path, monke
     images, labels = next(iter(read.test_dataloader()))
     assert np.array_equal(images.reshape(20, -1).numpy(), pixels)
     assert labels.tolist() == batch["labels"]
+    before = read.splits.digest()["test"]
+    monkeypatch.setattr(CIFAR10.official, "test_list", [["test_batch", "another checksum"]])
+    assert read.splits.digest()["test"] != before
 
 
 def test_a_last_batch_of_one_image_is_left_out() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ednag.cli.run_directory import CONFIG, resumed_config
-from ednag.core.reading import read_yaml
+from ednag.core.reading import read_yaml, reading
 from ednag.core.shipped import find_config
 
 OPTIONS = ("--config", "--preset", "--resume")
@@ -49,9 +49,26 @@ def arrange(words: Sequence[str], verb: str) -> list[str]:
     configs = [config if _inline(config) else str(find_config(config)) for config in taken["--config"]]
     for config in [*configs, *(word for word in resumed if word.endswith(CONFIG))]:
         if not _inline(config):
-            read_yaml(Path(config), "a configuration", "`ednag configs` lists those that ship")
+            _check_config(Path(config))
     names = {"--config": configs, "--preset": taken["--preset"], "--resume": taken["--resume"]}
     return [*resumed, *(f"{name}={value}" for name, values in names.items() for value in values), *rest]
+
+
+def _check_config(path: Path) -> None:
+    """Refuse a configuration that is damaged, or holds no options by name.
+
+    Raises:
+        ValueError: then.
+    """
+    kind, remedy = "a configuration", "`ednag configs` lists those that ship"
+    content = read_yaml(path, kind, remedy)
+    with reading(path, kind, remedy):
+        if not isinstance(content, dict):
+            raise ValueError("it holds no options, `name: value`")
+        if odd := [name for name in content if not isinstance(name, str)]:
+            raise ValueError(f"{odd[0]!r} is no name of an option")
+        if content.get("resume") is not None:
+            raise ValueError("resume belongs on the command line: --resume RUN")
 
 
 def _split(word: str) -> tuple[str, str | None]:

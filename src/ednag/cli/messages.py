@@ -14,8 +14,14 @@ CLASS_WANTED = r"Expected a dot import path string: (\S+)"
 """What the parser says of a word that names no class."""
 
 
+_CLASS_EXPECTED = r"expected a class of \1 by its name, or class_path and init_args"
+
+
 def shorten(message: str) -> str:
     """Shorten jsonargparse's error about a value that fits none of several types to the reasons why."""
+    message = re.sub(
+        r"Not a valid subclass of (\w+).*?\(implicit class_path\)\.?", _CLASS_EXPECTED, message, flags=re.S
+    )
     message = re.sub(
         CLASS_WANTED, r"no class '\1' is known; name one of this project's, or package.module.Class", message
     )
@@ -54,8 +60,15 @@ def explain(message: str, parser: argparse.ArgumentParser, kinds: Mapping[str, I
     if option_name := re.search(r"unrecognized arguments: --([\w.]+)", message):
         known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
         return text + did_you_mean(f"--{option_name[1]}", known)
+    if odd := re.search(r"does not accept option '([\w.]+)'", message):
+        known = [flag.removeprefix("--") for flag in parser._option_string_actions if flag.startswith("--")]
+        return f"{parser.prog} has no option {odd[1]!r}{did_you_mean(odd[1], known)}; its --help lists them"
     if refused := re.search(r"class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", message):
         return _refused(text, refused[1], refused[2])
+    if lacking := re.search(
+        r'key "(\S+)".*class_path \'\S*?(\w+)\':\s+the following arguments are required: ([\w, ]+)', message, re.S
+    ):
+        return f"{lacking[1]}: {lacking[2]} needs {lacking[3].strip()}, in init_args"
     if required := re.search(r"arguments are required: (.*)", message):
         return f"{parser.prog} needs " + ", ".join(f"--{name.split('.', 1)[-1]}" for name in required[1].split(", "))
     return text

@@ -204,10 +204,12 @@ def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
     """Number of values of a YAML node, every alias written out.
 
     Raises:
-        ValueError: beyond :data:`MOST_NODES`, or if a value contains itself.
+        ValueError: beyond :data:`MOST_NODES`, if a value contains itself, or if a key is there twice.
     """
     if id(node) in known:
         return known[id(node)]
+    if isinstance(node, yaml.MappingNode):
+        _refuse_repeated(node)
     known[id(node)] = MOST_NODES + 1  # of a value that contains itself
     inner: list[Any] = node.value if isinstance(node.value, list) else []
     parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
@@ -216,6 +218,16 @@ def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
         raise ValueError(f"it holds more than {MOST_NODES:,} values")
     known[id(node)] = count
     return count
+
+
+def _refuse_repeated(node: yaml.MappingNode) -> None:
+    """Refuse a key that is there twice: YAML's reader would take the last value without a word."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise ValueError(f"{key.value[:40]} is there twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
 
 
 def _finite(text: str) -> float:

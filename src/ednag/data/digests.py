@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
-
-from torch import Tensor
 
 from ednag.data.files import FileImages, MemoryImages
 from ednag.data.module import ImageDataModule
@@ -32,26 +29,10 @@ def describe_splits(data: ImageDataModule) -> dict[str, Any]:
             name: {
                 "images": len(images),
                 "per_class": images.labels.bincount(minlength=data.num_classes).tolist(),
-                **digest(images),
+                "sha256": images.digest(),
+                "of": images.digest_of,
             }
             for name, images in parts.items()
             if isinstance(images, (MemoryImages, FileImages))
         },
     }
-
-
-def digest(images: MemoryImages | FileImages) -> dict[str, str]:
-    """Digest a split: of its files (folder, name, size and label of each), or of its pixels and labels."""
-    content = hashlib.sha256()
-    if images.files:
-        for path, label in zip(images.files, images.labels.tolist(), strict=True):
-            content.update(f"{path.parent.name}/{path.name}\0{path.stat().st_size}\0{label}\n".encode())
-        return {
-            "sha256": content.hexdigest(),
-            "of": "class folder, name, size in bytes and label of each file, in order",
-        }
-    parts: list[Tensor] = [images.pixels, images.labels] if isinstance(images, MemoryImages) else [images.labels]
-    for part in parts:
-        content.update(str(tuple(part.shape)).encode())
-        content.update(part.contiguous().numpy().data)
-    return {"sha256": content.hexdigest(), "of": "shapes and bytes of the 8-bit pixels and the labels"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torchvision.transforms import v2
 
 from ednag.data.decoding import read_image
 from ednag.data.folders import Listing
+from ednag.data.pixels import content_digest
 from ednag.data.preprocessing import Preprocessing
 
 Batch = tuple[Tensor, Tensor]
@@ -78,12 +78,11 @@ class MemoryImages(Dataset[Batch]):
         chosen = torch.tensor(indices)
         return self.pixels[chosen].permute(0, 3, 1, 2), self.labels[chosen]
 
+    digest_of = "the shape of the 8-bit pixels (images, height, width, channels), their bytes and the labels'"
+
     def digest(self) -> str:
-        """Sha256 of pixels and labels."""
-        content = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
-        for part in (self.pixels, self.labels):
-            content.update(part.contiguous().numpy().tobytes())
-        return content.hexdigest()
+        """Sha256 of pixels and labels; tells them from any others."""
+        return content_digest(self.pixels, self.labels)
 
     def subset(self, index: Tensor) -> MemoryImages:
         """Keep the images at ``index``, int64 ``(n,)``."""
@@ -134,8 +133,10 @@ class FileImages(Dataset[Batch]):
         """Where the images are."""
         return self.listing.files
 
+    digest_of = "names of the classes, and name, size in bytes, label and content of each file, in order"
+
     def digest(self) -> str:
-        """Sha256 of names, sizes, labels and content, see :meth:`Listing.digest`."""
+        """Sha256 of names, sizes, labels and content, see :meth:`Listing.digest`; tells them from any others."""
         return self.listing.digest()
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from ednag.core.reading import read_bytes, reading
 from ednag.data.files import stratified_split
 from ednag.data.folders import Listing
 from ednag.data.image_folder import ImageFolder, Listings
@@ -80,11 +81,11 @@ class OxfordPets(ImageFolder):
     def _listings(self) -> Listings:
         """Files of the official splits; validation images are held out."""
         lists = [self.root / "annotations" / f"{split}.txt" for split in ("trainval", "test")]
-        rows = [[line.split() for line in _lines(path, "pets") if not line.startswith("#")] for path in lists]
-        breeds = sorted({(int(row[1]), row[0].rpartition("_")[0]) for part in rows for row in part})
+        rows = [[_pet(line, path) for line in _lines(path, "pets") if not line.startswith("#")] for path in lists]
+        breeds = sorted({(number, name.rpartition("_")[0]) for part in rows for name, number in part})
         names = [name for _, name in breeds]
         train, test = (
-            _listed(path, [(row[0], row[0].rpartition("_")[0]) for row in part], self.root / "images", names)
+            _listed(path, [(name, name.rpartition("_")[0]) for name, _ in part], self.root / "images", names)
             for path, part in zip(lists, rows, strict=True)
         )
         kept, held = stratified_split(train.labels, self.val_fraction, self.seed, names)
@@ -98,7 +99,15 @@ def _lines(path: Path, name: str) -> list[str]:
         raise FileNotFoundError(
             f"no {path}; `ednag data download {name}` fetches the images, or give root their folder"
         )
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    with reading(path, "a list of the release", f"fetch it again: `ednag data download {name}`"):
+        return [line.strip() for line in read_bytes(path).decode("utf-8").splitlines() if line.strip()]
+
+
+def _pet(line: str, path: Path) -> tuple[str, int]:
+    """Name of an image, and number of its breed."""
+    with reading(path, "a list of the release", "fetch it again: `ednag data download pets`"):
+        name, number, *_ = line.split()
+        return name, int(number)
 
 
 def _listed(path: Path, rows: Sequence[tuple[str, str]], images: Path, names: Sequence[str]) -> Listing:

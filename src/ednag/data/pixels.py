@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
+
+
+def content_digest(pixels: Tensor, labels: Tensor) -> str:
+    """Sha256 of the shape and the bytes of pixels, and of the bytes of labels; hexadecimal."""
+    content = hashlib.sha256(str(tuple(pixels.shape)).encode())
+    for part in (pixels, labels):
+        content.update(part.contiguous().numpy().data)
+    return content.hexdigest()
 
 
 def fit_square(images: Tensor, size: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ednag.data.checks import batches
-from ednag.data.pixels import fit_square, to_bytes
+from ednag.data.pixels import content_digest, fit_square, to_bytes
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,7 @@ class ShownImages(NamedTuple):
 
     def digest(self) -> str:
         """Sha256 of pixels and labels."""
-        content = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
-        for part in (self.pixels, self.labels):
-            content.update(part.contiguous().numpy().tobytes())
-        return content.hexdigest()
+        return content_digest(self.pixels, self.labels)
 
 
 def class_images(data: pl.LightningDataModule, per_class: int, image_size: int) -> ShownImages:

@@ -130,6 +130,9 @@ def claim(run_dir: Path, job: dict[str, Any]) -> None:
         return
     known = read_json(path, "the job of a retraining", "choose a new run directory", dict)
     asked = json.loads(json.dumps(job))
+    noted = known.get("data", {}).get("content", {}) if isinstance(known.get("data"), dict) else {}
+    if noted and "test" not in noted:  # digests of some test images are younger than the run
+        asked["data"]["content"].pop("test", None)
     different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
     if different:
         raise ValueError(
