@@ -143,13 +143,70 @@ def test_numbers_of_runs_are_bounded(runs: str, tmp_path: Path, capsys: pytest.C
     assert "runs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("max_params", ".inf", "max_params must be a finite number, got inf"),
+        ("max_params", "1e400", "max_params must be a finite number, got inf"),
+        ("trainer.gradient_clip_val", ".nan", "trainer.gradient_clip_val must be a finite number, got nan"),
+        ("trainer.max_steps", 2**70, f"trainer.max_steps must be a number of at most 63 bits, got {2**70}"),
+        ("seed", 2**64, f"seed must be a number of at most 63 bits, got {2**64}"),
+        ("evaluations", 10**18, f"evaluations must be >= 1 (at most 1,000,000,000,000), got {10**18}"),
+        ("evaluations", "1e3", "evaluations: expected int or null, got "),
+        ("runs", ".nan", "runs: expected int, got nan"),
+        ("trainer.accumulate_grad_batches", 0, "trainer.accumulate_grad_batches must be >= 1, got 0"),
+        ("trainer.check_val_every_n_epoch", -1, "trainer.check_val_every_n_epoch must be >= 1, got -1"),
+        ("trainer.val_check_interval", 0, "trainer.val_check_interval must be above 0"),
+        ("trainer.devices", 99999, "on this machine's CPU, got 99999"),
+        ("trainer.devices", "[0, 0]", "trainer: `devices` selected with `CPUAccelerator` should be an int > 0"),
+        ("cost.init_args.repeats", 0, "repeats, num_classes and sides of images must be >= 1"),
+    ],
+)
+def test_numbers_that_nothing_can_mean_are_refused_before_the_run(
+    option: str, value: object, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = f"{value}\n"
+    for name in reversed(option.split(".")):
+        content = f"{{{name}: {content.strip()}}}"
+    (tmp_path / "a.yaml").write_text(content)
+    run = tmp_path / "run"
+    given = [] if option in ("evaluations", "runs") else ["--evaluations", "3"]
+    ednag(*GENERATE, *given, "--config", str(tmp_path / "a.yaml"), "--run_dir", str(run), status=2)
+    assert words in capsys.readouterr().err
+    assert not run.exists()
+
+
 def test_epochs_mean_nothing_to_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--evaluations", "3", "--trainer.max_epochs", "2", "--run_dir", str(tmp_path / "run")]
     ednag(*GENERATE, *more, status=2)
     assert "generate has no epochs, got trainer.max_epochs 2; --evaluations says" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("callback", ["StochasticWeightAveraging", "LearningRateFinder"])
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--recipe.epochs", "x"], "recipe.epochs: expected int, got x\n"),
+        (["--data.mean", "[x]"], "data.mean: expected float or null, got "),
+        (["--recipe.optimizer", "Foo"], "recipe.optimizer: no class 'Foo' is known; name one of"),
+        (["--recipe.lr", "1e400"], "recipe.lr must be a finite number, got inf"),
+        (["--trainer.max_steps", "1"], "trainer.max_steps is 1, but the recipe says how long"),
+        (["--network", "{channels: 0}"], "weight"),
+        (["--trainer.limit_train_batches", "0"], "nothing would be trained"),
+        (["--data.image_size", "400000000"], "not enough memory"),
+    ],
+)
+def test_options_of_a_retraining_are_named(
+    args: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.retraining.conftest import GENES, report_of
+
+    report_of(GENES[0]).save(tmp_path / "report.json")
+    ednag(*RETRAIN, "--report", str(tmp_path / "report.json"), *args, "--run_dir", str(tmp_path / "r"), status=2)
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("callback", ["StochasticWeightAveraging", "LearningRateFinder", "BackboneFinetuning"])
 def test_callbacks_that_interfere_with_a_recipe(
     callback: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,4 +217,4 @@ def test_callbacks_that_interfere_with_a_recipe(
     given = f"[{{class_path: {callback}, init_args: {options}}}]"
     args = ["--report", str(tmp_path / "report.json"), "--trainer.callbacks", given, "--run_dir", str(tmp_path / "r")]
     ednag(*RETRAIN, *args, status=2)
-    assert f"{callback} changes how long or how fast a network learns" in capsys.readouterr().err
+    assert f"{callback} changes how long, how fast or what a network learns" in capsys.readouterr().err

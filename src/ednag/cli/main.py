@@ -10,7 +10,7 @@ from ednag.__about__ import __version__
 from ednag.cli.messages import shorten
 from ednag.cli.verbs import VERBS, choose, listing
 
-MISTAKES = (argparse.ArgumentError, ValueError, OSError, RuntimeError, ImportError)
+MISTAKES = (argparse.ArgumentError, ValueError, OSError, RuntimeError, ImportError, MemoryError)
 """What a user can put right; anything else is a fault of this program and keeps its traceback."""
 
 
@@ -33,7 +33,9 @@ def main(words: list[str] | None = None) -> int:
     except MISTAKES as error:
         if os.environ.get("EDNAG_DEBUG"):
             raise
-        sys.stderr.write(f"ednag: error: {shorten(str(error))}\n(EDNAG_DEBUG=1 shows where)\n")
+        memory = "there is not enough memory for this; take smaller images, batches or networks"
+        text = memory if isinstance(error, MemoryError) else shorten(str(error))
+        sys.stderr.write(f"ednag: error: {text}\n(EDNAG_DEBUG=1 shows where)\n")
         return 2
 
 

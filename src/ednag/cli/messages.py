@@ -10,7 +10,7 @@ from importlib import import_module
 
 from ednag.core.names import did_you_mean
 
-CLASS_WANTED = r"Expected a dot import path string: (\S+)"
+CLASS_WANTED = r"Expected a dot import path string: (\S*)"
 """What the parser says of a word that names no class."""
 
 
@@ -19,6 +19,10 @@ _CLASS_EXPECTED = r"expected a class of \1 by its name, or class_path and init_a
 
 def shorten(message: str) -> str:
     """Shorten jsonargparse's error about a value that fits none of several types to the reasons why."""
+    message = _innermost(message)
+    if "Union subtypes" in message:  # which tells the value at its end
+        message = re.sub(r"(?<=[\w'>])\. Got value: [^\n]+", "", message)
+    message = re.sub(r"Expected an? <class '(\w+)'>\. Got value: (\S+)", r"expected \1, got \2", message)
     message = re.sub(
         r"Not a valid subclass of (\w+).*?\(implicit class_path\)\.?", _CLASS_EXPECTED, message, flags=re.S
     )
@@ -41,6 +45,13 @@ def shorten(message: str) -> str:
     return f"{f'{key[1]}: ' if key else ''}{'; '.join(told)}"
 
 
+def _innermost(message: str) -> str:
+    """Take the error about an option of a class out of that about the class: ``recipe.epochs`` is what was wrong."""
+    pattern = r'Parser key "([\w.]+)":.*?Problem with given class_path \'[\w.]+\':\s+Parser key "([\w.]+)":(.*?)(?=\n    - |\Z)'
+    found = re.match(pattern, message, re.S)
+    return f'Parser key "{found[1]}.{found[2]}":{found[3]}' if found else message
+
+
 def explain(message: str, parser: argparse.ArgumentParser, kinds: Mapping[str, Iterable[str]]) -> str:
     """Shorten a parser's error, and add the names that are near a misspelt one.
 
@@ -49,10 +60,10 @@ def explain(message: str, parser: argparse.ArgumentParser, kinds: Mapping[str, I
         parser: whose options are known.
         kinds: for each option that takes a class, the short names that it offers.
     """
-    text = shorten(message)
+    text, message = shorten(message), _innermost(message)
     if wanted := re.search(CLASS_WANTED, message):
         key = re.search(r'Parser key "(.*?)"|--(\S+)\.help', message)
-        option = (key[1] or key[2] or "").split(".")[0] if key else ""
+        option = (key[1] or key[2] or "") if key else ""
         known = kinds.get(option) or [name for names in kinds.values() for name in names]
         where = f"; --{option}.help lists them" if option in kinds else ""
         replaced = f"no class {wanted[1]!r} is known{did_you_mean(wanted[1], known)}; name one of this project's"

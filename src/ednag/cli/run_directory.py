@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -138,6 +139,30 @@ def rooted(value: Any) -> Any:
     return value
 
 
+def refuse_infinite(value: Any, name: str = "") -> None:
+    """Refuse numbers in a configuration, however deeply nested, that nothing can mean.
+
+    They are NaN, infinity, and integers of more than 63 bits. Some would only be noticed after the work.
+
+    Args:
+        value: a configuration, or a part of it.
+        name: of the part.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    if isinstance(value, dict | Namespace):
+        for key, item in value.items() if isinstance(value, dict) else vars(value).items():
+            refuse_infinite(item, f"{name}.{key}".removeprefix(".").replace("init_args.", ""))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            refuse_infinite(item, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{name} must be a number of at most 63 bits, got {value}")
+
+
 def _exists(path: Path) -> bool:
     """Whether there is such a path; a text that can't be one is none."""
     try:
@@ -150,9 +175,14 @@ BEFORE_A_START = {CONFIG, LOCK, "hparams.yaml"}
 """What a run writes before it begins its work."""
 
 
-def abandon_directory(folder: Path) -> None:
+BEFORE_A_RETRAINING = {"report.json", "job.json"}
+"""What a retraining writes besides."""
+
+
+def abandon_directory(folder: Path, verb: str) -> None:
     """Remove the directory of a run that failed before it began; keep one that holds any work."""
-    if all(path.name in BEFORE_A_START for path in folder.rglob("*") if not path.is_dir()):
+    early = BEFORE_A_START | (BEFORE_A_RETRAINING if verb == "retrain" else set())
+    if all(path.name in early for path in folder.rglob("*") if not path.is_dir()):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -23,6 +23,7 @@ from ednag.cli.line import arrange
 from ednag.cli.messages import explain
 from ednag.cli.output import comparison_table, first_process, report_table, say, summary_table
 from ednag.cli.quiet import silence_framework
+from ednag.cli.ranges import check_trainer
 from ednag.cli.report import show_page
 from ednag.cli.run_directory import (
     RUN_DIR,
@@ -32,6 +33,7 @@ from ednag.cli.run_directory import (
     how_to_continue,
     new_run_dir,
     place_logger,
+    refuse_infinite,
     release_directories,
     rooted,
     save_config,
@@ -155,6 +157,8 @@ class EDNAGCLI(LightningCLI):
             raise ValueError(
                 f"{self.subcommand} needs a model: --model CLASS or --config fit/... (`ednag configs fit`)"
             )
+        refuse_infinite(config)
+        check_trainer(config.trainer)
         rooted(config)
         text = self._parser(self.subcommand).dump(config, skip_unset=False, format="yaml")
         for part in ("model", "data"):
@@ -177,6 +181,17 @@ class EDNAGCLI(LightningCLI):
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             place_logger(logger, folder)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Make the Trainer.
+
+        Raises:
+            ValueError: for options that don't fit together.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # what Lightning raises for a wrong number of devices
+            raise ValueError(f"trainer: {error}") from error
 
     def before_fit(self) -> None:
         """Let the fit be resumed, and resume it where it was killed."""
@@ -289,7 +304,7 @@ def run(prog: str, words: list[str]) -> int:
         return stopped.status
     except Exception as error:
         for folder in claimed:
-            abandon_directory(folder)
+            abandon_directory(folder, verb)
         if isinstance(error, MisconfigurationException):
             raise ValueError(str(error)) from error
         if type(error).__module__.split(".")[0] == "wandb":

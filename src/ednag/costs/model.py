@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Limits:
         max_latency_ms: milliseconds per batch.
 
     Raises:
-        ValueError: for a limit that is not positive.
+        ValueError: for a limit that is not positive, or not finite.
 
     Examples:
         >>> Limits(max_params=50_000, max_latency_ms=3).counted
@@ -47,8 +48,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}; leave it out for no limit")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be finite and greater than 0, got {value}; leave it out for no limit")
 
     @property
     def any(self) -> bool:
@@ -78,7 +79,8 @@ class CostModel:
         num_classes: if omitted, the data's, or 10.
 
     Raises:
-        ValueError: for a device that the table or this machine doesn't have, or a table without a device.
+        ValueError: for a device that the table or this machine doesn't have, a table without a device, or a number out
+            of range.
 
     Examples:
         >>> from ednag.spaces import NASBench201
@@ -99,6 +101,11 @@ class CostModel:
         input_shape: tuple[int, int, int] | None = None,
         num_classes: int | None = None,
     ) -> None:
+        if min(batch_size, repeats, *(input_shape or ()), num_classes or 1) < 1 or warmup < 0:
+            raise ValueError(
+                f"batch_size, repeats, num_classes and sides of images must be >= 1 and warmup >= 0, got {batch_size}, "
+                f"{repeats}, {num_classes}, {input_shape} and {warmup}"
+            )
         self.network = dict(network or {})
         self.latency_device = latency_device
         self.timing = {"batch_size": batch_size, "warmup": warmup, "repeats": repeats}

@@ -54,6 +54,9 @@ UNSUITED = (
     pl.callbacks.BatchSizeFinder,
     pl.callbacks.StochasticWeightAveraging,
     pl.callbacks.Timer,
+    pl.callbacks.BaseFinetuning,
+    pl.callbacks.ModelPruning,
+    pl.callbacks.WeightAveraging,
 )
 """Callbacks that interfere with a recipe."""
 
@@ -100,19 +103,27 @@ def retrain_in(
         plan: what to train, and how.
 
     Raises:
-        ValueError: if there are no images, ``max_epochs`` was set in place of the recipe's epochs, or a callback of the
-            trainer interferes with the recipe.
+        ValueError: if there are no images, ``max_epochs`` or ``max_steps`` was set in place of the recipe's epochs, a callback of the
+            trainer interferes with the recipe, or no batch is to be trained on.
     """
     if data is None:
         raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
     if unsuited := [type(c).__name__ for c in trainer.callbacks if isinstance(c, UNSUITED)]:
         raise ValueError(
-            f"{unsuited[0]} changes how long or how fast a network learns, which the recipe says; leave it out"
+            f"{unsuited[0]} changes how long, how fast or what a network learns, which the recipe says; leave it out"
         )
     if trainer.max_epochs_asked is not None:
         raise ValueError(
             f"trainer.max_epochs is {trainer.max_epochs_asked}, but the recipe says how long a network is trained: "
             "use --recipe.epochs"
+        )
+    if (steps := trainer._arguments.get("max_steps", -1)) >= 0:
+        raise ValueError(
+            f"trainer.max_steps is {steps}, but the recipe says how long a network is trained: use --recipe.epochs"
+        )
+    if trainer.limit_train_batches == 0:
+        raise ValueError(
+            "trainer.limit_train_batches is 0: nothing would be trained; leave it out, or give a number above 0"
         )
     begun = time.perf_counter()
     report.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -84,8 +85,9 @@ class Recipe:
             )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"recipe.label_smoothing must be in [0, 1), got {self.label_smoothing}")
-        if min(self.lr, self.momentum, self.weight_decay, self.mixup, self.auxiliary_weight) < 0:
-            raise ValueError("recipe.lr, momentum, weight_decay, mixup and auxiliary_weight must be >= 0")
+        for name in ("lr", "momentum", "weight_decay", "mixup", "auxiliary_weight"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"recipe.{name} must be >= 0 and finite, got {value}")
 
     def settings(self) -> dict[str, Any]:
         """Fields as primitives; of an optimizer or schedule of the user's, its class and all its settings."""

@@ -167,8 +167,8 @@ class Sampler(ABC):
         """
         if evaluations is None and self.steps is None:
             raise ValueError(f"{type(self).__name__} has no last step; give it a number of evaluations")
-        if evaluations is not None and evaluations < 1:
-            raise ValueError(f"evaluations must be >= 1, got {evaluations}")
+        if evaluations is not None and not 1 <= evaluations <= MOST_EVALUATIONS:
+            raise ValueError(f"evaluations must be >= 1 (at most {MOST_EVALUATIONS:,}), got {evaluations}")
         state = self.init(problem, seeds, device) if state is None else state
         idle = 0
         while not everyone(self.finished(state, evaluations)) and idle < PATIENCE:
@@ -221,6 +221,9 @@ def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> Non
             spent = f"{least}" if least == most else f"{least} to {most}"
             log.warning("%d run(s) ended after %s evaluations: %s", int(runs.sum()), spent, reason)
 
+
+MOST_EVALUATIONS = 10**12
+"""Evaluations that a run may have; more than any run will make, and few enough to be counted in 64 bits."""
 
 PATIENCE = 1000
 """Give up after this many rounds without a new architecture (samplers without a last step)."""
