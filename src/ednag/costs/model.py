@@ -113,7 +113,7 @@ class CostModel:
         self.num_classes = num_classes
         self._table = None if latency_table is None else load_latencies(latency_table)
         self._counted: dict[tuple[int, ...], tuple[int, int]] = {}
-        self._timed: dict[tuple[int, int, int], float] = {}
+        self._timed: dict[tuple[int, int, int], tuple[float, list[int]]] = {}
         self._settled: tuple[str, tuple[int, int, int], int] | None = None
         if self._table is not None:
             if latency_device is None:
@@ -185,13 +185,19 @@ class CostModel:
         for key, one in zip(keys, genes.cpu(), strict=True):
             if key not in self._timed:
                 network = self._build(one)
-                self._timed[key] = measure_latency(network, self._shape, self.latency_device, **self.timing)
-        return torch.tensor([self._timed[key] for key in keys], dtype=torch.float64, device=genes.device)
+                latency = measure_latency(network, self._shape, self.latency_device, **self.timing)
+                self._timed[key] = latency, one.tolist()
+        return torch.tensor([self._timed[key][0] for key in keys], dtype=torch.float64, device=genes.device)
 
     @property
     def measured(self) -> int:
         """How many latencies were measured."""
         return len(self._timed)
+
+    def measurements(self) -> tuple[Tensor, Tensor]:
+        """Architectures whose latency was measured, int64 ``(n, L)``, and the latencies, float64 ``(n,)``, milliseconds."""
+        genes = torch.tensor([genes for _, genes in self._timed.values()]).view(-1, self.space.num_genes)
+        return genes, torch.tensor([latency for latency, _ in self._timed.values()], dtype=torch.float64)
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted by building and what was measured, so that a resumed run does nothing twice."""

@@ -117,7 +117,7 @@ class Trainer(pl.Trainer):
                 milliseconds per batch (see ``cost``). The report holds the Pareto front then; use with ParetoDiffusion.
             reference: cost and fitness of a reference point for the hypervolume of the front.
             distinct: what counts as one architecture, and is evaluated once in a run: classes of isomorphic ones, or every
-                gene string. If omitted, isomorphism; genes under limits or with an objective.
+                gene string. If omitted, isomorphism; genes with an objective.
             knowledge: let what benchmark tables of other data sets say lead the sampler (KnowledgeFitness as one of its
                 priors), beside a fitness that measures.
             dry_run: return the plan and what it would cost, and run nothing.

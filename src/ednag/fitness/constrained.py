@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from ednag.core.archive import INFEASIBLE
 from ednag.costs.counting import Costs
-from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
+from ednag.costs.model import CostModel, Limits
+from ednag.costs.screening import Screening
 from ednag.fitness.base import Fitness
 from ednag.spaces import SearchSpace
 
@@ -52,7 +52,7 @@ class ConstrainedFitness(Fitness):
         self.cost_model = CostModel() if cost_model is None else cost_model
         self.name = fitness.name
         self.partial = fitness.partial
-        self._least: dict[str, float] = {}
+        self.screening = Screening(limits, self.cost_model)
         if limits.max_latency_ms is not None and self.cost_model.latency_device is None:
             raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device (e.g. cpu)")
 
@@ -90,6 +90,7 @@ class ConstrainedFitness(Fitness):
         super().setup(space, data, device)
         self.fitness.setup(space, data, device)
         self.cost_model.setup(space, data)
+        self.screening.setup()
 
     def costs(self, genes: Tensor) -> list[Costs]:
         """Costs of architectures, each distinct one found once.
@@ -104,37 +105,23 @@ class ConstrainedFitness(Fitness):
 
     def explain(self) -> str:
         """Say what the limits are, and the least of each cost that any architecture had so far."""
-        parts = []
-        for name, limit in vars(self.limits).items():
-            if limit is not None:
-                parts.append(f"{name} {limit:g}; the least that was seen is {self._least.get(name, math.nan):g}")
-        return ", ".join(parts) or "none"
+        return self.screening.explain()
+
+    @property
+    def screen(self) -> Screening | None:
+        """What limits say before an architecture is looked up, for the sampler; ``None`` without limits."""
+        return self.screening if self.limits.any else None
 
     def violation(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Sum of relative excesses, float64 ``(*B,)``: 0 if every limit is met or the architecture is invalid.
 
-        What costs no time is asked first: an architecture that violates a counted limit is never timed.
+        What costs no time is asked first, so that an architecture that violates a counted limit is never timed; see
+        :meth:`~ednag.costs.screening.Screening.violation`.
         """
         violation = torch.zeros(valid.shape, dtype=torch.float64, device=genes.device)
-        if not self.limits.any or not valid.any():
-            return violation
-        asked, model = genes[valid], self.cost_model
-        excess = torch.zeros(len(asked), dtype=torch.float64, device=genes.device)
-        counts = model.counts(asked).double() if self.limits.counted else None
-        for name, limit in self.limits.counted.items():
-            if counts is not None:
-                excess += self._excess(name, limit, counts[:, COUNTED.index(LIMITED[name])])
-        most = self.limits.max_latency_ms
-        timed = (excess == 0) | model.tabled
-        if most is not None and timed.any():
-            excess[timed] += self._excess("max_latency_ms", most, model.latencies(asked[timed]))
-        violation[valid] = excess
+        if self.limits.any and valid.any():
+            violation[valid] = self.screening.violation(genes[valid])
         return violation
-
-    def _excess(self, name: str, limit: float, cost: Tensor) -> Tensor:
-        """Relative excess of costs ``(n,)`` over a limit; the least of them is remembered."""
-        self._least[name] = min(self._least.get(name, math.inf), float(cost.min()))
-        return (cost / limit - 1).clamp(min=0)
 
     def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Mark which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""
@@ -164,9 +151,11 @@ class ConstrainedFitness(Fitness):
 
     def state_dict(self) -> dict[str, Any]:
         """The wrapped fitness's state, and the costs found so far."""
-        return {"fitness": self.fitness.state_dict(), "costs": self.cost_model.state_dict()}
+        costs = {"costs": self.cost_model.state_dict(), "screening": self.screening.state_dict()}
+        return {"fitness": self.fitness.state_dict(), **costs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved."""
         self.fitness.load_state_dict(state["fitness"])
         self.cost_model.load_state_dict(state["costs"])
+        self.screening.load_state_dict(state["screening"])

@@ -72,8 +72,9 @@ class Generation:
         cost_model: how costs are counted or measured.
         objective: cost that fitness is traded off against (see :class:`ednag.costs.objective.CostObjective`); ``None`` for none.
         reference: cost and fitness of a reference point for the hypervolume of the front.
-        distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` or ``genes``. If omitted,
-            ``isomorphism``, but ``genes`` under limits or with an objective, as isomorphic architectures can differ in cost.
+        distinct: what counts as one architecture, and is evaluated once in a run: ``isomorphism`` (under limits, if all are
+            within) or ``genes``. If omitted, ``isomorphism``, but ``genes`` with an objective, as isomorphic architectures
+            can differ in cost.
         save_seconds: least time between two saved states; 5, or the environment variable ``EDNAG_SAVE_SECONDS``.
 
     Examples:
@@ -116,12 +117,12 @@ class Generation:
         against = () if self.objective is None else (self.objective,)
         self.constrained = ConstrainedFitness(self.fitness, self.limits, self.cost_model)
         self.front = None if self.objective is None else Front(self.objective, self.constrained, self.reference)
-        costly = self.limits.any or self.front is not None
         self.problem = Problem(
             self.space,
-            self.distinct or ("genes" if costly else "isomorphism"),
+            self.distinct or ("isomorphism" if self.front is None else "genes"),
             self.fitness.partial,
             None if self.front is None else self.front.cost,
+            screen=self.constrained.screen,
         )
         parts = (self.space, self.fitness, self.sampler, self.limits, self.cost_model, self.problem.distinct)
         self.plan = fingerprint(*parts, *against)

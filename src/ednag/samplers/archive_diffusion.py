@@ -16,6 +16,7 @@ from ednag.evolution.operators import mutate_some, roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.calibration import Score
+from ednag.samplers.limits import permitted, within_limits
 from ednag.samplers.posterior import declared_noise
 from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE, Problem
@@ -217,7 +218,7 @@ class ArchiveDiffusion(Sampler):
         """Propose the space's seeds, then uniform architectures, ``(R, N, L)``; with a prior, by turns its best and any."""
         pool = state.space.random(state.noise, 8 * self.initial)
         seeds = state.space.seeds().to(pool.device).expand(len(pool), -1, -1)
-        pool = torch.cat([seeds, pool], 1)
+        pool = within_limits(state.problem, torch.cat([seeds, pool], 1), state.noise)
         turn = torch.arange(pool.shape[1], device=pool.device)
         if not self.priors:
             return pool, -turn.double().expand(pool.shape[:2])
@@ -249,7 +250,7 @@ class ArchiveDiffusion(Sampler):
             v = noise.uniform(self.pool, 1 + 2 * length)
             number = 1 + (v[..., 0] < self.two_genes).long()
             genes = mutate_some(genes, cardinalities, number, v[..., 1 : 1 + length], v[..., 1 + length :])
-        return torch.cat([uniform, genes], 1)
+        return within_limits(state.problem, torch.cat([uniform, genes], 1), noise)
 
     def _log_weight(self, members: Members) -> Tensor:
         """``log g`` of the posterior, ``(R, M)``; uniform in an epoch without members."""
@@ -297,7 +298,7 @@ class ArchiveDiffusion(Sampler):
     def _pick(self, state: State, pool: Tensor, score: Tensor, want: Tensor, lottery: Tensor) -> tuple[State, Tensor]:
         """Take the best-scored architectures that are valid, new, and not isomorphic to each other, ``(R, k, L)``."""
         problem = state.problem
-        valid = problem.space.valid(pool)
+        valid = permitted(problem, pool)
         keys = problem.key(pool.where(valid[..., None], 0))
         score = score.masked_fill(~valid | state.archive.find(keys)[0], -torch.inf)
         picks, found = [], []
@@ -327,8 +328,8 @@ class ArchiveDiffusion(Sampler):
             genes = gene_strings(space.cardinalities, noise.device)
             genes = genes[noise.uniform(space.size)[0].argsort()]
         else:
-            genes = space.random(noise, 4096)[0]
-        genes = genes[space.valid(genes)]
+            genes = within_limits(problem, space.random(noise, 4096 if not problem.screened else 256), noise)[0]
+        genes = genes[permitted(problem, genes)]
         keys = problem.key(genes)
         return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
 

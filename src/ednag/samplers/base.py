@@ -193,8 +193,9 @@ class Sampler(ABC):
     ) -> tuple[State, Tensor, Tensor]:
         """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
         partial, error = bool(getattr(fitness, "partial", False)), getattr(fitness, "standard_error", None)
-        if (state.problem.partial, state.problem.error) != (partial, error):
-            state = replace(state, problem=replace(state.problem, partial=partial, error=error))
+        screen = getattr(fitness, "screen", state.problem.screen)
+        if (state.problem.partial, state.problem.error, state.problem.screen) != (partial, error, screen):
+            state = replace(state, problem=replace(state.problem, partial=partial, error=error, screen=screen))
         state, genes = self.ask(state)
         archive, values = state.problem.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)

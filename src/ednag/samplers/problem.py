@@ -51,6 +51,23 @@ class CostFunction(Protocol):
         """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` if a limit is violated."""
 
 
+class Screen(Protocol):
+    """What limits say of architectures before one is evaluated, such as :class:`ednag.costs.screening.Screening`."""
+
+    dismissed: int
+    """Proposals dropped so far."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether thousands of architectures can be asked for at once, and there is something to say."""
+
+    def excess(self, genes: Tensor) -> Tensor:
+        """How far architectures, int64 ``(n, L)``, surely are beyond limits, float64 ``(n,)``: 0 for not."""
+
+    def key(self, genes: Tensor, identity: Tensor) -> Tensor:
+        """Number architectures so that those of one number are within limits together, or beyond them together."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a set of runs searches, apart from how: a sampler keeps none of it.
@@ -62,6 +79,7 @@ class Problem:
         partial: whether a fitness of ``-inf`` means that an architecture is unknown rather than bad.
         cost: what fitness is traded off against, for samplers that look for a front; ``None`` for nothing.
         error: the standard error of scores, by genes and scores, if the fitness declares one.
+        screen: what limits say of architectures, if there are any.
 
     Raises:
         ValueError: for another ``distinct``.
@@ -87,6 +105,7 @@ class Problem:
     partial: bool = False
     cost: CostFunction | None = None
     error: Callable[[Tensor, Tensor], Tensor | None] | None = field(default=None, compare=False)
+    screen: Screen | None = field(default=None, compare=False)
     _derived: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,11 +121,28 @@ class Problem:
 
     def key(self, genes: Tensor) -> Tensor:
         """Number that tells architectures apart, int64 ``(*B,)``; see ``distinct``."""
-        return self.space.identity(genes) if self.distinct == "isomorphism" else self.space.code(genes)
+        if self.distinct == "genes":
+            return self.space.code(genes)
+        identity = self.space.identity(genes)
+        return identity if self.screen is None else self.screen.key(genes, identity)
 
     def keys(self, genes: Tensor, valid: Tensor) -> Tensor:
         """:meth:`key` of architectures ``(*B, L)`` where they are ``valid``, -1 elsewhere."""
         return self.key(genes.where(valid[..., None], 0)).where(valid, -1)
+
+    def excess(self, genes: Tensor) -> Tensor:
+        """How far architectures, int64 ``(*B, L)``, are surely beyond limits, float64 ``(*B,)``; ``inf`` if not valid."""
+        valid = self.space.valid(genes)
+        out = torch.full(valid.shape, torch.inf, dtype=torch.float64, device=genes.device)
+        if self.screen is None or not self.screen.quick:
+            return out.masked_fill(valid, 0.0)
+        out[valid] = self.screen.excess(genes[valid])
+        return out
+
+    @property
+    def screened(self) -> bool:
+        """Whether limits can be asked of thousands of architectures at once."""
+        return self.screen is not None and self.screen.quick
 
     def every_architecture(self, device: torch.device | str = "cpu") -> Tensor:
         """Enumerate all valid gene strings, int64 ``(n, L)``; the space must be small."""
@@ -117,14 +153,19 @@ class Problem:
         """Mark which runs have looked at every distinct architecture of the space, bool ``(R,)``.
 
         Distinct architectures are counted in spaces of up to :data:`ENUMERABLE` gene strings, once a run has met a
-        sixteenth of those; otherwise every gene string is taken for an architecture of its own.
+        sixteenth of those (under limits that are known at once, those within); otherwise every gene string is taken for an
+        architecture of its own.
         """
+        if self.screened and self.space.size <= ENUMERABLE:
+            return archive.paid >= self.derive("distinct architectures within limits", lambda: self._distinct(archive))
         if self.space.size > ENUMERABLE or int(archive.count.max()) * 16 < self.space.size:
             return archive.count >= min(self.space.size, torch.iinfo(torch.int64).max)
-        device = archive.genes.device
-        return archive.count >= self.derive(
-            "distinct architectures", lambda: int(torch.unique(self.key(self.every_architecture(device))).numel())
-        )
+        return archive.count >= self.derive("distinct architectures", lambda: self._distinct(archive))
+
+    def _distinct(self, archive: Archive) -> int:
+        """Count the distinct architectures within limits, on the device of an archive."""
+        genes = self.every_architecture(archive.genes.device)
+        return int(torch.unique(self.key(genes[self.excess(genes) == 0])).numel())
 
     def running(self, archive: Archive, evaluations: int | None = None) -> Tensor:
         """Mark which runs may still evaluate something, bool ``(R,)``."""

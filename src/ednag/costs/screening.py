@@ -1,0 +1,164 @@
+"""What limits say of architectures before anything is evaluated or measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ednag.costs.latency_guess import FIRST, LatencyGuess
+from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
+
+
+class Screening:
+    """Tells how far architectures exceed limits: exactly where costs are counted or looked up, else as far as is sure.
+
+    A latency that would have to be measured is predicted from those that were measured so far
+    (:class:`~ednag.costs.latency_guess.LatencyGuess`), from the first :data:`~ednag.costs.latency_guess.FIRST` on. What
+    surely violates is not measured, nor is what surely doesn't; what is reported in the end always is.
+
+    Args:
+        limits: what is allowed.
+        model: how costs are found.
+
+    Attributes:
+        dismissed: proposals that were dropped because of limits, without being looked at further.
+    """
+
+    def __init__(self, limits: Limits, model: CostModel) -> None:
+        self.limits, self.model = limits, model
+        self.dismissed = 0
+        self._least: dict[str, float] = {}
+        self._guess: tuple[int, LatencyGuess] | None = None
+
+    def setup(self) -> None:
+        """Find out what is known at once; call after the cost model was set up."""
+        nothing = torch.zeros(1, self.model.space.num_genes, dtype=torch.int64)
+        self._closed = self.model.closed(nothing) is not None
+        self._guess = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether a latency is limited that has to be measured."""
+        return self.limits.max_latency_ms is not None and not self.model.tabled
+
+    @property
+    def quick(self) -> bool:
+        """Whether :meth:`excess` can be asked of thousands of architectures at once, and has something to say."""
+        tabled = self.limits.max_latency_ms is not None and self.model.tabled
+        return (self._closed and bool(self.limits.counted)) or tabled or self.measures
+
+    def excess(self, genes: Tensor) -> Tensor:
+        """Sum of the relative excesses that are sure without building or measuring a network.
+
+        Args:
+            genes: valid architectures, int64 ``(n, L)``.
+
+        Returns:
+            float64 ``(n,)``, 0 where every limit may be met.
+        """
+        nothing = torch.zeros(len(genes), dtype=torch.float64, device=genes.device)
+        excess, most = self._counted(genes) if self._closed else nothing, self.limits.max_latency_ms
+        if most is None:
+            return excess
+        if self.model.tabled:
+            return excess + self._over("max_latency_ms", most, self.model.latencies(genes))
+        bounds = self._bounds(genes)
+        return excess if bounds is None else excess + (bounds[0] / most - 1).clamp(min=0)
+
+    def violation(self, genes: Tensor) -> Tensor:
+        """Sum of relative excesses as measured where that is in doubt, float64 ``(n,)``; see :meth:`excess`.
+
+        An architecture that surely violates a limit is not measured.
+        """
+        excess, most = self.excess(genes), self.limits.max_latency_ms
+        if not self._closed:
+            excess += self._counted(genes)
+        if most is None or self.model.tabled:
+            return excess
+        doubtful, bounds = excess == 0, self._bounds(genes)
+        if bounds is not None:
+            doubtful &= bounds[1] > most
+        if doubtful.any():
+            excess[doubtful] = self._over("max_latency_ms", most, self.model.latencies(genes[doubtful]))
+        return excess
+
+    def kept(self, genes: Tensor) -> Tensor:
+        """Mark what meets the limits, all costs counted, looked up or measured, bool ``(n,)``."""
+        excess = self._counted(genes)
+        most = self.limits.max_latency_ms
+        if most is not None:
+            excess = excess + self._over("max_latency_ms", most, self.model.latencies(genes))
+        return excess == 0
+
+    def key(self, genes: Tensor, identity: Tensor) -> Tensor:
+        """Number architectures so that those of one number are within limits together, or beyond them together.
+
+        Isomorphic architectures can differ in layers that nothing flows through, which cost all the same.
+
+        Args:
+            genes: int64 ``(*B, L)``, in range.
+            identity: of each, int64 ``(*B,)``, see :meth:`ednag.spaces.SearchSpace.identity`.
+
+        Returns:
+            int64 ``(*B,)``, non-negative.
+        """
+        code, space_counts = self.model.space.code(genes), self.model.closed(genes) if self._closed else None
+        if space_counts is None:
+            return code
+        if self.measures:
+            mixed = identity * 0x1E3779B97F4A7C15 + space_counts[..., 0] * 0x3F58476D1CE4E5B9 + space_counts[..., 1]
+            return mixed & (2**63 - 1)
+        violates = self.excess(genes.reshape(-1, genes.shape[-1])).view(identity.shape) > 0
+        return torch.where(violates, code ^ 2**62, identity)
+
+    def explain(self) -> str:
+        """Say what the limits are, and the least of each cost that any architecture had so far."""
+        parts = [
+            f"{name} {limit:g}; the least that was seen is {self._least.get(name, torch.nan):g}"
+            for name, limit in vars(self.limits).items()
+            if limit is not None
+        ]
+        return ", ".join(parts) or "none"
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many proposals were dropped."""
+        return {"dismissed": self.dismissed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved."""
+        self.dismissed = state["dismissed"]
+
+    def _counted(self, genes: Tensor) -> Tensor:
+        """Sum of relative excesses over counted limits, float64 ``(n,)``."""
+        excess = torch.zeros(len(genes), dtype=torch.float64, device=genes.device)
+        if self.limits.counted:
+            counts = self.model.counts(genes).double()
+            for name, limit in self.limits.counted.items():
+                excess += self._over(name, limit, counts[:, COUNTED.index(LIMITED[name])])
+        return excess
+
+    def _over(self, name: str, limit: float, cost: Tensor) -> Tensor:
+        """Relative excess of costs ``(n,)`` over a limit; the least of them is remembered."""
+        if len(cost):
+            self._least[name] = min(self._least.get(name, torch.inf), float(cost.min()))
+        return (cost / limit - 1).clamp(min=0)
+
+    def _bounds(self, genes: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Least and most that latencies may be, milliseconds; ``None`` before enough were measured."""
+        measured = self.model.measured
+        if measured < FIRST:
+            return None
+        if self._guess is None or measured > self._guess[0] * 9 // 8 or measured < self._guess[0]:
+            known, latencies = self.model.measurements()
+            self._guess = measured, LatencyGuess(*self._described(known), latencies)
+        return self._guess[1].bounds(*self._described(genes.cpu()), genes.device)
+
+    def _described(self, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """Genes and features, and counts where they take no time, float64 ``(n, F)`` and ``(n, 2 or 0)``."""
+        space = self.model.space
+        hot = (genes[..., None] == torch.arange(max(space.cardinalities))).flatten(-2)
+        counts = self.model.closed(genes)
+        described = torch.cat([hot.double(), space.features(genes).double()], -1)
+        return described, described[:, :0] if counts is None else counts.double()
