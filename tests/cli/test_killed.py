@@ -126,7 +126,7 @@ def test_collect(tmp_path: Path) -> None:
         "image_size": 8,
         "budget": {"steps": 8, "batch_size": 16},
         "network": {"channels": 4, "cells": 1},
-        "workers": 1,
+        "executor": {"class_path": "Processes", "init_args": {"workers": 1}},
     }
     (tmp_path / "collect.yaml").write_text(yaml.safe_dump(content))
     start = ["collect", "--config", str(tmp_path / "collect.yaml"), *QUIET]

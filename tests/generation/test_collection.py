@@ -142,7 +142,8 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
 def test_a_killed_collection_continues_and_ends_the_same(tmp_path: Path) -> None:
     options = [
         *("--space", "NASBench201", "--sampler", "RegularisedEvolution", "--sampler.population", "2"),
-        *("--sampler.tournament", "1", "--tasks", "2", "--architectures", "3", "--image_size", "8", "--workers", "1"),
+        *("--sampler.tournament", "1", "--tasks", "2", "--architectures", "3", "--image_size", "8"),
+        *("--executor", "processes", "--executor.workers", "1"),
         *("--images", "{train: 60, val: 40, test: 40}", "--budget.steps", "3", "--budget.batch_size", "16"),
         *("--network", "{channels: 4, cells: 1}", "--trainer.accelerator", "cpu"),
         *("--sources", "{digits: {class_path: Digits, init_args: {image_size: 8}}}"),

@@ -15,6 +15,9 @@ OPTIONS = ("--config", "--preset", "--resume")
 FLAGS = ("knowledge", "dry_run", "baselines", "retrain", "open")
 """Options that need no value; ``true`` or ``false`` may follow."""
 
+EXECUTORS = ("in_process", "processes", "ray")
+"""Names of the executors' classes, as they may be typed."""
+
 
 def arrange(words: Sequence[str], verb: str) -> list[str]:
     """Put the options of a verb in order of precedence, so that later ones win.
@@ -39,6 +42,8 @@ def arrange(words: Sequence[str], verb: str) -> list[str]:
         name, value = _split(word)
         if word.removeprefix("--") in FLAGS:
             rest.append(f"{word}={words.pop(0) if words and words[0] in ('true', 'false') else 'true'}")
+        elif name == "--executor":
+            rest.append(f"--executor={_executor(value if value is not None else words.pop(0) if words else '')}")
         elif name not in OPTIONS:
             rest.append(word)
         else:
@@ -77,6 +82,11 @@ def _split(word: str) -> tuple[str, str | None]:
         return "--config", word[2:].removeprefix("=") or None
     name, equals, value = word.partition("=")
     return name, value if equals else None
+
+
+def _executor(name: str) -> str:
+    """Spell an executor's class: ``in_process``, ``processes`` and ``ray`` will do."""
+    return "".join(part.capitalize() for part in name.split("_")) if name in EXECUTORS else name
 
 
 def _inline(config: str) -> bool:

@@ -187,6 +187,10 @@ class ImageDataModule(pl.LightningDataModule):
         if not self.normalisation:
             self.normalisation = channel_statistics(self._splits.train)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process opens the same images from: everything but what is open here."""
+        return {**self.__dict__, "_splits": None, "_test": None, "_random": None, "trainer": None}
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training images in an order that follows from the seed and the epoch."""
         return self._loader(self.splits.train, training=True)

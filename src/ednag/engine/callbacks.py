@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +166,7 @@ class RetrainingCallback(pl.Callback):
             found[-1].generation.space,
             self.data,
             self.plan,
-            partial(another, inherit=False),
+            another(inherit=False),
             shown=bool(getattr(trainer, "shows_progress", False)),
         )
 

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
 
-def logger_for(logger: Any, folder: Path) -> Any:
-    """Make a logger of the same kind that writes into another folder (W&B: another run of the same group)."""
-    if isinstance(logger, pl.loggers.CSVLogger):
-        return pl.loggers.CSVLogger(folder, name="logs")  # a resumed training adds a version
-    if isinstance(logger, pl.loggers.TensorBoardLogger):
-        return pl.loggers.TensorBoardLogger(folder, name="logs")
-    if isinstance(logger, pl.loggers.WandbLogger):
-        import wandb
+def logger_maker(logger: Any, run_dir: Path) -> Callable[[Path], Any]:
+    """Return what makes loggers of the same kind that write into other folders; it can be sent to other processes.
 
-        wandb.finish()  # a logger that is made while a run is open joins that run
+    Args:
+        logger: of a run.
+        run_dir: of that run; W&B runs of its trainings form a group of this name if the logger has none.
+    """
+    if isinstance(logger, pl.loggers.CSVLogger):
+        return partial(pl.loggers.CSVLogger, name="logs")  # a resumed training adds a version
+    if isinstance(logger, pl.loggers.TensorBoardLogger):
+        return partial(pl.loggers.TensorBoardLogger, name="logs")
+    if isinstance(logger, pl.loggers.WandbLogger):
         options = {k: v for k, v in logger._wandb_init.items() if k in ("project", "entity", "mode", "tags")}
-        group = logger._wandb_init.get("group") or folder.parent.name
-        return pl.loggers.WandbLogger(name=folder.name, save_dir=folder, group=group, job_type="retrain", **options)
+        return partial(wandb_run, {"group": logger._wandb_init.get("group") or run_dir.name, **options})
+    return partial(_same, logger)
+
+
+def wandb_run(options: dict[str, Any], folder: Path) -> pl.loggers.WandbLogger:
+    """Open a W&B run for a training."""
+    import wandb
+
+    wandb.finish()  # a logger that is made while a run is open joins that run
+    return pl.loggers.WandbLogger(name=folder.name, save_dir=folder, job_type="retrain", **options)
+
+
+def _same(logger: Any, folder: Path) -> Any:
+    """A logger that is like none of the above serves all trainings."""
     return logger

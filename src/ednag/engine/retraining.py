@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ import lightning.pytorch as pl
 
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_json
+from ednag.engine.job_table import JobTable, Noting
 from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish, reopened
+from ednag.execution import Executor
 from ednag.generation.report import Report
 from ednag.retraining.job import TrainerFactory, retrain
 from ednag.retraining.module import Recipe
@@ -70,28 +73,45 @@ def train(
     make_trainer: TrainerFactory,
     shown: bool,
     supernets: Sequence[Mapping[str, Any]] = (),
+    executor: Executor | None = None,
 ) -> Summary:
-    """Train the best architectures of a report under one progress bar, if it is ``shown``; see :func:`retrain`."""
+    """Train the best architectures of a report under one progress bar, if it is ``shown``; see :func:`retrain`.
+
+    Of an executor with workers, a table of what they do is shown instead.
+    """
     recipe, planned = plan.recipe or Recipe(), len(report.candidates[: plan.top_k])
-    with RetrainingBar(folder, planned, recipe.epochs, shown) as bar:
+    with ExitStack() as stack:
+        observe = None
+        if executor is not None and executor.remote:
+            observe = stack.enter_context(JobTable("retraining", folder, shown)).show
+            make_trainer = Noting(make_trainer)
+        else:
+            make_trainer = stack.enter_context(RetrainingBar(folder, planned, recipe.epochs, shown)).watch(make_trainer)
         return retrain(
             report,
             space,
             data,
             recipe,
             folder,
-            bar.watch(make_trainer),
+            make_trainer,
             top_k=plan.top_k,
             network=plan.network,
             seed=plan.seed,
             supernets=supernets,
             baselines=plan.baselines,
             report_images=plan.report_images,
+            executor=executor,
+            observe=observe,
         )
 
 
 def retrain_in(
-    folder: Path, trainer: Trainer, report: Report, data: pl.LightningDataModule | None, plan: Retraining
+    folder: Path,
+    trainer: Trainer,
+    report: Report,
+    data: pl.LightningDataModule | None,
+    plan: Retraining,
+    executor: Executor | None = None,
 ) -> Summary:
     """Retrain a report's best architectures.
 
@@ -101,6 +121,7 @@ def retrain_in(
         report: of a generation.
         data: images to train, select and test on.
         plan: what to train, and how.
+        executor: where; in this process if omitted.
 
     Raises:
         ValueError: if there are no images, ``max_epochs`` or ``max_steps`` was set in place of the recipe's epochs, a callback of the
@@ -128,7 +149,17 @@ def retrain_in(
     begun = time.perf_counter()
     report.save(folder / "report.json")  # the run is resumed from here, wherever it and the generation have gone
     supernets = [weights.provenance() for weights in trainer.callbacks if isinstance(weights, SupernetWeights)]
-    summary = train(folder, report, report.load_space(), data, plan, trainer.another, trainer.shows_progress, supernets)
+    summary = train(
+        folder,
+        report,
+        report.load_space(),
+        data,
+        plan,
+        trainer.another(),
+        trainer.shows_progress,
+        supernets,
+        alone(trainer, executor),
+    )
     finished = [result for result in summary.results if result.status == "finished"]
     counts = {"architectures": len(summary.results), "finished": len(finished)}
     seconds = {"training": sum(result.seconds for result in finished), "this_session": time.perf_counter() - begun}
@@ -136,3 +167,16 @@ def retrain_in(
     write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
     finish(folder, [reopened(logger) for logger in trainer.loggers])
     return summary
+
+
+def alone(trainer: pl.Trainer, executor: Executor | None) -> Executor | None:
+    """Refuse workers beside the processes of a distributed Trainer: each of those would start its own.
+
+    Raises:
+        ValueError: in that case.
+    """
+    if executor is not None and executor.remote and trainer.world_size > 1:
+        raise ValueError(
+            f"{type(executor).__name__} trains several networks at a time, each on one device; leave --trainer.devices at 1"
+        )
+    return executor

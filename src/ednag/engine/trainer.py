@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import time
 from collections.abc import Sequence
@@ -21,10 +20,12 @@ from ednag.core.storage import write_json
 from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import Objective
 from ednag.data import import_data_modules
+from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
-from ednag.engine.loggers import logger_for
+from ednag.engine.loggers import logger_maker
 from ednag.engine.reporting import finish
 from ednag.engine.retraining import FOLDER, Retraining, retrain_in
+from ednag.execution import Executor, InProcess
 from ednag.fitness import Fitness
 from ednag.fitness.choice import default_fitness
 from ednag.fitness.training import Budget
@@ -33,6 +34,7 @@ from ednag.generation.comparison import Comparison
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
+from ednag.retraining.job import TrainerFactory
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
 from ednag.samplers import Sampler
@@ -95,6 +97,7 @@ class Trainer(pl.Trainer):
         dry_run: bool = False,
         retrain: bool = False,
         retraining: Retraining | None = None,
+        executor: Executor | None = None,
     ) -> Report | str:
         """Generate architectures from noise.
 
@@ -123,6 +126,7 @@ class Trainer(pl.Trainer):
             dry_run: return the plan and what it would cost, and run nothing.
             retrain: go on to retrain what was found, in the same run directory (:attr:`summary` has the results).
             retraining: settings of that retraining, see ``retrain``.
+            executor: where trainings run, those of TrainingFitness and of ``retrain``: in this process if omitted.
 
         Raises:
             ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with.
@@ -152,7 +156,7 @@ class Trainer(pl.Trainer):
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         if retrain:
             folder = Path(self.default_root_dir) / FOLDER
-            self.summary = retrain_in(folder, self, callback.report, datamodule, retraining or Retraining())
+            self.summary = retrain_in(folder, self, callback.report, datamodule, retraining or Retraining(), executor)
         return callback.report
 
     def compare(
@@ -208,7 +212,7 @@ class Trainer(pl.Trainer):
         budget: Budget | None = None,
         network: dict[str, int] | None = None,
         seed: int = 0,
-        workers: int = 2,
+        executor: Executor | None = None,
     ) -> dict[str, Any]:
         """Collect meta data: train architectures briefly on many small tasks.
 
@@ -227,7 +231,7 @@ class Trainer(pl.Trainer):
             budget: of each training.
             network: options of the space's networks.
             seed: of everything random.
-            workers: processes, of one thread each.
+            executor: where trainings run: in this process if omitted.
         """
         self._refuse_epochs("collect", "--budget.steps says how long a network is trained")
         collection = Collection(
@@ -243,7 +247,7 @@ class Trainer(pl.Trainer):
             smoothing=0.02,
             disable=self.progress_bar_callback is None,
         ) as bar:
-            rows = collection.run(workers, lambda ended: move(bar, ended))
+            rows = collection.run(executor or InProcess(), lambda ended: move(bar, ended))
         counts = {
             "tasks": len(collection.tasks),
             "rows": len(rows["task"]),
@@ -291,6 +295,7 @@ class Trainer(pl.Trainer):
         seed: int = 0,
         baselines: bool = False,
         report_images: bool = True,
+        executor: Executor | None = None,
     ) -> Summary:
         """Build the best architectures of a report and train them for real.
 
@@ -305,12 +310,13 @@ class Trainer(pl.Trainer):
             baselines: also train what the networks are to be held against: their parent, where they inherit weights, a
                 thin ResNet of equal cost from scratch, and random members of the space.
             report_images: show small pictures of the worst mistakes in the report.
+            executor: where trainings run: in this process if omitted.
 
         Raises:
             ValueError: if there are no images, or ``max_epochs`` was set instead of the recipe's epochs.
         """
         plan = Retraining(recipe, top_k, network, seed, baselines, report_images)
-        return retrain_in(Path(self.default_root_dir), self, Report.load(report), datamodule, plan)
+        return retrain_in(Path(self.default_root_dir), self, Report.load(report), datamodule, plan, executor)
 
     @property
     def max_epochs_asked(self) -> int | None:
@@ -322,29 +328,15 @@ class Trainer(pl.Trainer):
         """Whether bars are on, and this is the process that draws them."""
         return self.progress_bar_callback is not None and self.is_global_zero
 
-    def another(
-        self, *, folder: Path, max_epochs: int, callbacks: list[pl.Callback], inherit: bool = True
-    ) -> pl.Trainer:
-        """Make a fresh Trainer like this one, with its own folder, for one of several networks.
+    def another(self, inherit: bool = True) -> TrainerFactory:
+        """Return what makes fresh Trainers like this one, each with its own folder, for the networks of a retraining.
 
         Args:
-            folder: its ``default_root_dir``, and where its loggers write.
-            max_epochs: epochs to train.
-            callbacks: added to copies of this Trainer's own.
             inherit: whether to copy this trainer's callbacks and validation interval.
         """
-        arguments = {**self._arguments, "default_root_dir": folder, "max_epochs": max_epochs}
-        own = self._arguments.get("callbacks") or []
-        own = (own if isinstance(own, list) else [own]) if inherit else []
-        own = [callback for callback in own if not isinstance(callback, pl.callbacks.ProgressBar)]
-        arguments["callbacks"] = [*copy.deepcopy(own), *callbacks]
-        arguments["enable_progress_bar"] = False  # there is one for all networks together
-        arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
-        if not inherit:
-            arguments["check_val_every_n_epoch"] = 1
-        arguments["enable_checkpointing"] = any(isinstance(c, pl.callbacks.Checkpoint) for c in arguments["callbacks"])
-        arguments["logger"] = [logger_for(logger, folder) for logger in self.loggers]
-        return pl.Trainer(**arguments)
+        arguments = {name: value for name, value in self._arguments.items() if name != "logger"}
+        folder = Path(self.default_root_dir)
+        return Another(arguments, [logger_maker(logger, folder) for logger in self.loggers], inherit)
 
 
 MOST_RUNS = 100_000

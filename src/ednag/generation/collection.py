@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ednag.core.fingerprint import fingerprint
-from ednag.core.interruption import without_interrupts
 from ednag.core.reading import matches, parse_json, read_bytes, read_json, reading
 from ednag.core.storage import atomic_write, load_state, save_state, write_json
 from ednag.data.sampling import Images, Pool, open_pool
+from ednag.execution import Call, Executor
 from ednag.fitness.training import Budget, TrainingFitness
 from ednag.predictor.tasks import TaskDefinition, draw, read_tasks, sample_tasks, write_tasks
 from ednag.samplers import Sampler
@@ -63,7 +61,7 @@ class Plan:
 
 
 class Collection:
-    """Train the architectures of a plan on tasks, in processes of one thread each; a killed collection continues.
+    """Train the architectures of a plan on tasks, on any executor; a killed collection continues.
 
     The folder gets ``tasks.json``, ``rows/TASK.jsonl`` (one line a training, appended as it ends), ``pools/`` (the
     images at the tasks' size: a cache, not to be published) and ``rows.npz`` (everything, rewritten as tasks end).
@@ -136,40 +134,38 @@ class Collection:
             odd = ", ".join(name for name in asked if known.get(name) != asked[name])
             raise ValueError(f"{self.folder} holds another collection (different: {odd}); choose another --run_dir")
 
-    def run(self, workers: int, observe: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
+    def run(self, executor: Executor, observe: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
         """Train everything that has not been trained yet.
 
         Args:
-            workers: processes.
+            executor: where; the trainings of one task are one call, as each depends on those before.
             observe: called now and then with the number of trainings that have ended, former sessions' included.
 
         Returns:
-            the rows, see :meth:`save`.
+            the rows, see :meth:`save`. What a task lacks whose workers were lost again and again is missing.
         """
         todo = [i for i, task in enumerate(self.tasks) if len(self.rows(task)) < self.plan.architectures]
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=set_worker_up, initargs=(os.getpid(),))
+        if todo:
+            executor.check(self.folder)
+        watch = None if observe is None else lambda _: observe(self.ended)
         try:
-            with without_interrupts():
-                waiting: set[Future[None]] = {
-                    pool.submit(collect_task, self.folder, self.plan, self.tasks[i], i) for i in todo
-                }
-            while waiting:
-                done, waiting = wait(waiting, timeout=2.0, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                if done:
+            with closing(executor.run(map(self._call, todo), self.folder, self.plan, watch)) as outcomes:
+                for outcome in outcomes:
+                    if outcome.failure is not None and outcome.failure.fleeting:
+                        why = outcome.failure.reason
+                        log.warning("task %s is given up: %s; --resume tries it again", outcome.call.name, why)
+                    else:
+                        outcome.result()
                     self.save()
-                if observe is not None:
-                    observe(self.ended)
-            pool.shutdown()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():  # nothing is lost: what has ended is in the journal
-                worker.terminate()
-            self.save()
-            raise
-        return self.save()
+        finally:
+            rows = self.save()
+        return rows
+
+    def _call(self, number: int) -> Call:
+        """The trainings of one task, for an executor."""
+        task = self.tasks[number]
+        reads, writes, log = (pool_of(task.source),), (journal_of(task),), Path("logs") / f"{task.id}.txt"
+        return Call(task.id, collect_task, (task, number), reads, writes, log)
 
     @property
     def ended(self) -> int:
@@ -178,7 +174,7 @@ class Collection:
 
     def rows(self, task: TaskDefinition) -> list[Row]:
         """Trainings of one task that have ended, in order."""
-        return read_journal(self.folder / "rows" / f"{task.id}.jsonl")
+        return read_journal(self.folder / journal_of(task))
 
     def save(self) -> dict[str, np.ndarray]:
         """Write ``rows.npz``.
@@ -206,7 +202,7 @@ class Collection:
         return arrays
 
     def _pool(self, source: str) -> Path:
-        return self.folder / "pools" / f"{source}.pt"
+        return self.folder / pool_of(source)
 
 
 class JournalledTraining(TrainingFitness):
@@ -246,25 +242,23 @@ class JournalledTraining(TrainingFitness):
 
 def collect_task(folder: Path, plan: Plan, task: TaskDefinition, number: int) -> None:
     """Train the architectures of one task; what its journal holds is not trained again."""
-    images = draw(load_pool(folder / "pools" / f"{task.source}.pt"), task)[1]
+    images = draw(load_pool(folder / pool_of(task.source)), task)[1]
     fitness = JournalledTraining(
-        folder / "rows" / f"{task.id}.jsonl", budget=plan.budget, network=dict(plan.network), seed=plan.seed
+        folder / journal_of(task), budget=plan.budget, network=dict(plan.network), seed=plan.seed
     )
     fitness.begin(plan.space, images)
     seeds = [plan.seed + number % plan.streams]
     plan.sampler.sample(plan.space, fitness, seeds, evaluations=plan.architectures)
 
 
-def set_worker_up(parent: int) -> None:
-    """Give a worker one thread for its work, and another that ends it when its parent is gone."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+def pool_of(source: str) -> Path:
+    """Where the images of a source are, below the folder."""
+    return Path("pools") / f"{source}.pt"
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)  # nothing is lost: what has ended is in the journal
+def journal_of(task: TaskDefinition) -> Path:
+    """Where the trainings of a task are noted, below the folder."""
+    return Path("rows") / f"{task.id}.jsonl"
 
 
 def interleaved(groups: Sequence[Sequence[TaskDefinition]]) -> Iterator[TaskDefinition]:

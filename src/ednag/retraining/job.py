@@ -1,10 +1,11 @@
-"""Train the best architectures of a report, one after another; a killed job can be resumed."""
+"""Train the best architectures of a report, on any executor; a killed job can be resumed."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask, describe_data
 from ednag.data.digests import describe_splits
 from ednag.data.module import ImageDataModule
+from ednag.execution import Call, Executor, InProcess
+from ednag.execution.base import Observer
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.baselines import plan_baselines, verdict
 from ednag.retraining.evidence import Evidence
@@ -35,6 +38,9 @@ from ednag.spaces.building import build_network
 from ednag.spaces.inheritance import InheritingSpace
 
 log = logging.getLogger(__name__)
+
+LOG = "log.txt"
+"""What a training said; in its folder."""
 
 
 class TrainerFactory(Protocol):
@@ -63,6 +69,8 @@ def retrain(
     supernets: Sequence[Mapping[str, Any]] = (),
     baselines: bool = False,
     report_images: bool = True,
+    executor: Executor | None = None,
+    observe: Observer | None = None,
 ) -> Summary:
     """Train, test and save the best architectures of a report.
 
@@ -84,10 +92,12 @@ def retrain(
         supernets: where initial weights come from, if from supernets: their paths and digests, to be written down.
         baselines: train what :func:`~ednag.retraining.baselines.plan_baselines` says as well.
         report_images: whether small pictures of the worst mistakes are kept for the report.
+        executor: where trainings run; one after the other in this process if omitted.
+        observe: told what runs, see :data:`~ednag.execution.base.Observer`.
 
     Returns:
-        one result for each architecture. One whose loss becomes non-finite, or that doesn't fit into the
-        accelerator's memory, is recorded as failed; the rest go on.
+        one result for each architecture. One whose loss becomes non-finite, that doesn't fit into the accelerator's memory,
+        or that its workers did not survive, is recorded as failed; the rest go on.
 
     Raises:
         ValueError: if nothing is to be trained, an architecture's text or genes are not of the space or not of each
@@ -103,21 +113,79 @@ def retrain(
     task = describe_data(data)
     check_limits(report, space, chosen, task, options)
     claim(run_dir, describe_job(report, chosen, task, recipe, options, seed, data, supernets))
-    make_trainer, summary = make_trainer or default_trainer, Summary([], run_dir, list(supernets))
-    for rank, candidate in enumerate(chosen, 1):
-        job = Job(rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}", report_images)
-        summary = replace(summary, results=[*summary.results, job.once(space, data, make_trainer)])
-        summary.save()
-    for plan in plan_baselines(space, torch.tensor(chosen[0].genes), task, recipe, options, seed) if baselines else ():
-        kind, folder = describe_object(plan.space), run_dir / f"baseline_{plan.name}"
-        job = Job(
-            0, plan.candidate, kind, task, plan.recipe, dict(plan.network), seed, folder, report_images, plan.name
+    jobs = {
+        f"{rank:03d}": Job(
+            rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}", report_images
         )
-        summary = replace(summary, baselines=[*summary.baselines, job.once(plan.space, data, make_trainer)])
-        replace(summary, verdict=verdict(summary.results, summary.baselines)).save()
+        for rank, candidate in enumerate(chosen, 1)
+    }
+    plans = plan_baselines(space, torch.tensor(chosen[0].genes), task, recipe, options, seed) if baselines else ()
+    spaces = dict.fromkeys(jobs, space)
+    for plan in plans:
+        name, kind = f"baseline_{plan.name}", describe_object(plan.space)
+        own = (plan.recipe, dict(plan.network), seed, run_dir / name, report_images, plan.name)
+        jobs[name], spaces[name] = Job(0, plan.candidate, kind, task, *own), plan.space
+    summary = Summary([], run_dir, list(supernets))
+    shared = Shared(data, make_trainer or default_trainer)
+    for results in train_all(jobs, spaces, shared, run_dir, executor or InProcess(), observe):
+        found = [results[name] for name in jobs if name in results]
+        summary = replace(summary, results=[r for r in found if not r.label], baselines=[r for r in found if r.label])
+        summary = replace(summary, verdict=verdict(summary.results, summary.baselines))
+        summary.save()
     if isinstance(data, ImageDataModule) and not (run_dir / "data.json").exists():
         write_json(run_dir / "data.json", describe_splits(data))
-    return replace(summary, verdict=verdict(summary.results, summary.baselines))
+    return summary
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trainings of a retraining share, and workers are sent once.
+
+    Attributes:
+        data: images; a module of this project is sent without them, and opens them there.
+        make_trainer: makes the Trainer of one architecture.
+    """
+
+    data: pl.LightningDataModule
+    make_trainer: TrainerFactory
+
+
+def train_all(
+    jobs: Mapping[str, Job],
+    spaces: Mapping[str, SearchSpace],
+    shared: Shared,
+    run_dir: Path,
+    executor: Executor,
+    observe: Observer | None,
+) -> Iterator[dict[str, Result]]:
+    """Train what has no result yet.
+
+    Yields:
+        all results so far, by name, whenever there are more.
+    """
+    results = {name: found for name, job in jobs.items() if (found := read_result(job.folder)) is not None}
+    if results:
+        yield results
+    missing = [name for name in jobs if name not in results]
+    calls = (
+        Call(name, train_one, (jobs[name], spaces[name]), writes=(Path(name),), log=Path(name) / LOG)
+        for name in missing
+    )
+    if missing:
+        executor.check(run_dir)
+    with closing(executor.run(calls, run_dir, shared, observe)) as outcomes:
+        for outcome in outcomes:
+            name, failure = outcome.call.name, outcome.failure
+            if failure is not None and failure.fleeting:
+                results[name] = jobs[name].abandon(spaces[name], failure.reason)
+            else:
+                results[name] = outcome.result()
+            yield results
+
+
+def train_one(root: Path, shared: Shared, job: Job, space: SearchSpace) -> Result:
+    """Train one architecture in a folder below ``root``, from its last checkpoint if there is one."""
+    return replace(job, folder=root / job.folder.name).once(space, shared.data, shared.make_trainer)
 
 
 @dataclass(frozen=True)
@@ -156,6 +224,16 @@ class Job:
             write_json(self.folder / METRICS, asdict(result))
         return result
 
+    def abandon(self, space: SearchSpace, reason: str) -> Result:
+        """Write down that the training failed for a reason outside of it, as far as can be said from here."""
+        log.warning("architecture %d (%s) failed: %s", self.rank, self.candidate.architecture, reason)
+        with torch.random.fork_rng(devices=[]):
+            costs = count_costs(self.build(space), (self.task.in_channels, *self.task.image_size))
+        write_json(self.folder / ARCHITECTURE, self.describe())
+        result = self.result(costs, EpochCheckpoint(self.folder, self.seed), {}, reason)
+        write_json(self.folder / METRICS, asdict(result))
+        return result
+
     def run(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
         """Build, train, test and save, from the last checkpoint if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -174,9 +252,7 @@ class Job:
             classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher)
             try:
                 scores = self.train(trainer, classifier, data, checkpoint)
-            except (NonFiniteLoss, RuntimeError, MemoryError) as error:
-                if not (isinstance(error, NonFiniteLoss) or out_of_memory(error)):
-                    raise
+            except NonFiniteLoss as error:
                 log.warning("architecture %d (%s) failed: %s", self.rank, self.candidate.architecture, error)
                 return self.result(costs, checkpoint, {}, reason=str(error))
         if not all(math.isfinite(value) for value in scores.values()):
@@ -274,11 +350,6 @@ class Job:
             start={name.removeprefix("val/"): value for name, value in checkpoint.start.items()},
             label=self.label,
         )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a network was too large for the memory of its device; a CPU's allocator says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
