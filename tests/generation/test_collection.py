@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ednag.core.journal import append_line
 from ednag.data.datasets import Digits
 from ednag.fitness.training import Budget
 from ednag.generation.collection import (
     Collection,
     JournalledTraining,
     Plan,
-    append_line,
     collect_task,
     interleaved,
     read_journal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from ednag.core.distributed import from_first
 from ednag.core.fingerprint import settings
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_csv, write_json
+from ednag.engine.job_table import JobTable
 from ednag.engine.reporting import finish
 from ednag.engine.retraining import FOLDER, Retraining, train
-from ednag.fitness import MetaFitness
+from ednag.execution import Executor
+from ednag.fitness import Fitness, MetaFitness
 from ednag.generation.comparison import Comparison
 from ednag.generation.figures import generation_figure
+from ednag.generation.measuring import Measuring
 from ednag.generation.metrics import progress_rows
 from ednag.generation.report import Report
 from ednag.generation.run import Generation, Row
@@ -49,6 +52,8 @@ class GenerationCallback(pl.Callback):
     Args:
         generation: what to generate, and how.
         data: images of the task, for a fitness that looks at them; if omitted, the trainer's own data module.
+        executor: where architectures are evaluated, if each takes long (``Fitness.parallel``); in this process if omitted.
+        asynchronous: see :meth:`Generation.run`.
 
     Examples:
         >>> from ednag.fitness import ZeroCostFitness
@@ -58,8 +63,15 @@ class GenerationCallback(pl.Callback):
         >>> trainer = pl.Trainer(callbacks=[GenerationCallback(generation)], logger=False, accelerator="cpu")
     """
 
-    def __init__(self, generation: Generation, data: pl.LightningDataModule | None = None) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        data: pl.LightningDataModule | None = None,
+        executor: Executor | None = None,
+        asynchronous: bool = True,
+    ) -> None:
         self.generation, self.data = generation, data
+        self.executor, self.asynchronous = executor, asynchronous
         self.report: Report | None = None
 
     def on_predict_batch_end(
@@ -87,7 +99,7 @@ class GenerationCallback(pl.Callback):
         data = self.data or getattr(trainer, "datamodule", None)
         generation.setup(data, device)
         unit = "step" if generation.evaluations is None else "evaluations"
-        with progress_bar(generation, trainer, unit) as bar:
+        with progress_bar(generation, trainer, unit) as bar, self._table(trainer, folder) as table:
 
             def observe(row: Row) -> None:
                 heed_sigterm(trainer)
@@ -95,10 +107,23 @@ class GenerationCallback(pl.Callback):
                 for logger in trainer.loggers:
                     logger.log_metrics({f"generation/{name}": value for name, value in row.items()}, int(row["step"]))
 
-            state = generation.run(folder, observe)
+            state = generation.run(folder, observe, self._measuring(folder, table), self.asynchronous)
         self.report = from_first(lambda: generation.report(state))
         self._write(folder, trainer.loggers, state.archive.evaluated(), device, time.perf_counter() - begun)
         return self.report
+
+    def _table(self, trainer: pl.Trainer, folder: Path) -> JobTable:
+        """A table of what workers do."""
+        shown = self.executor is not None and trainer.progress_bar_callback is not None and trainer.is_global_zero
+        return JobTable("evaluating", folder, shown)
+
+    def _measuring(self, folder: Path, table: JobTable) -> Callable[[Fitness], Measuring] | None:
+        """What makes the fitness score on the executor, if there is one with workers and scores take long."""
+        executor, fitness = self.executor, self.generation.fitness
+        if executor is None or not executor.remote or not fitness.parallel:
+            return None
+        executor.check(folder)
+        return lambda fitness: Measuring(fitness, executor, folder, table.show)
 
     @rank_zero_only
     def _write(self, folder: Path, loggers: Sequence[Logger], archive: Any, device: torch.device, took: float) -> None:

@@ -24,7 +24,7 @@ from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_maker
 from ednag.engine.reporting import finish
-from ednag.engine.retraining import FOLDER, Retraining, retrain_in
+from ednag.engine.retraining import FOLDER, Retraining, alone, retrain_in
 from ednag.execution import Executor, InProcess
 from ednag.fitness import Fitness
 from ednag.fitness.choice import default_fitness
@@ -98,6 +98,7 @@ class Trainer(pl.Trainer):
         retrain: bool = False,
         retraining: Retraining | None = None,
         executor: Executor | None = None,
+        asynchronous: bool = True,
     ) -> Report | str:
         """Generate architectures from noise.
 
@@ -127,6 +128,8 @@ class Trainer(pl.Trainer):
             retrain: go on to retrain what was found, in the same run directory (:attr:`summary` has the results).
             retraining: settings of that retraining, see ``retrain``.
             executor: where trainings run, those of TrainingFitness and of ``retrain``: in this process if omitted.
+            asynchronous: with several workers and one run, let the sampler go on while trainings are under way; what is
+                found then depends on which ends first. If false, each round is waited for, and nothing depends on the workers.
 
         Raises:
             ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with.
@@ -150,7 +153,7 @@ class Trainer(pl.Trainer):
         )
         if dry_run:
             return estimate(generation, datamodule, self.strategy.root_device)
-        callback = GenerationCallback(generation, datamodule)
+        callback = GenerationCallback(generation, datamodule, alone(self, executor), asynchronous)
         self._with_seeds(callback, generation.seeds)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")

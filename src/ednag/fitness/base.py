@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -71,6 +73,9 @@ class Fitness(ABC):
     failures: int = 0
     """Architectures for which :meth:`score` raised, or returned NaN or ``+inf`` (they score ``-inf``)."""
 
+    parallel: bool = False
+    """Whether a score takes so long that it is worth another process (see :meth:`measure`)."""
+
     name: str = "fitness"
     """Name of the scores in reports and on axes."""
 
@@ -80,6 +85,7 @@ class Fitness(ABC):
         self.generating = False
         self._known: dict[int, float] = {}
         self._succeeded = False
+        self._elsewhere: Callable[[Tensor], None] | None = None
 
     def setup(
         self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
@@ -130,11 +136,59 @@ class Fitness(ABC):
         fresh = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self._known}
         if fresh:
             order = sorted(fresh.values())
+            if self._elsewhere is not None:
+                self._elsewhere(asked[order])
+                order = [i for i in order if keys[i] not in self._known]
+        if fresh and order:
             scores = self._attempt(asked[order])
             self._known.update((keys[i], value) for i, value in zip(order, scores.tolist(), strict=True))
             self.evaluations += len(order)
         out[valid] = torch.tensor([self._known[key] for key in keys], dtype=torch.float64, device=genes.device)
         return out
+
+    def knows(self, genes: Tensor) -> bool:
+        """Whether an architecture, int64 ``(L,)``, has been scored."""
+        return int(self.space.identity(genes)) in self._known
+
+    def measure(self, genes: Tensor) -> dict[str, Any]:
+        """Score one architecture in another process, int64 ``(L,)``.
+
+        Returns:
+            plain values by name, which :meth:`remember` understands: ``score`` alone by default.
+        """
+        return {"score": float(self.score(genes[None])[0])}
+
+    def remember(self, genes: Tensor, found: Mapping[str, Any]) -> None:
+        """Take in what :meth:`measure` has returned elsewhere for an architecture.
+
+        Args:
+            genes: int64 ``(L,)``.
+            found: what it returned, or ``{"error": why it returned nothing}``.
+
+        Raises:
+            RuntimeError: if all of the first architectures failed, as in a call.
+        """
+        score = float(found.get("score", torch.nan))
+        self.evaluations += 1
+        if math.isnan(score) or score == math.inf:
+            self._note(genes[None], RuntimeError(found["error"]) if "error" in found else None)
+            score = -torch.inf
+        else:
+            self._succeeded = True
+        self._known[int(self.space.identity(genes))] = score
+
+    @contextmanager
+    def measured_by(self, measure_all: Callable[[Tensor], None]) -> Iterator[None]:
+        """Let others score for a while.
+
+        Args:
+            measure_all: given distinct, valid architectures, int64 ``(n, L)``; calls :meth:`remember` for each.
+        """
+        self._elsewhere = measure_all
+        try:
+            yield
+        finally:
+            self._elsewhere = None
 
     def _attempt(self, genes: Tensor) -> Tensor:
         """Score architectures, float64 ``(n,)``, ``-inf`` for failures; abort if nothing has ever been scored."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,7 @@ class TrainingFitness(Fitness):
     """
 
     name = "validation accuracy (%)"
+    parallel = True
 
     def __init__(
         self,
@@ -145,6 +146,17 @@ class TrainingFitness(Fitness):
         valid, tested = accuracy(network, val), accuracy(network, test)
         self._tested[key] = tested
         return {"valid": valid, "test": tested, "seconds": time.perf_counter() - begun, "seed": seed}
+
+    def measure(self, genes: Tensor) -> dict[str, Any]:
+        """Train one architecture in another process, see :meth:`Fitness.measure`; what :meth:`train` returns, and ``score``."""
+        found = self.train(genes)
+        return {"score": found["valid"], **found}
+
+    def remember(self, genes: Tensor, found: Mapping[str, Any]) -> None:
+        """Take in a training, see :meth:`Fitness.remember`."""
+        if "test" in found:
+            self._tested[int(self.space.identity(genes))] = found["test"]
+        super().remember(genes, found)
 
     def reveal(self, genes: Tensor) -> dict[str, Tensor]:
         """Test accuracy of trained architectures, in percent; see :meth:`Fitness.reveal`."""

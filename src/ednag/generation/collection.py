@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ednag.core.fingerprint import fingerprint
-from ednag.core.reading import matches, parse_json, read_bytes, read_json, reading
+from ednag.core.journal import append_line, read_lines
+from ednag.core.reading import matches, read_json, reading
 from ednag.core.storage import atomic_write, load_state, save_state, write_json
 from ednag.data.sampling import Images, Pool, open_pool
 from ednag.execution import Call, Executor
@@ -275,36 +275,14 @@ def load_pool(path: Path) -> Pool:
         return Pool(*(Images(**state[part]) for part in ("train", "test")))
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line to a file and wait until it is on the disk; a line that a kill cut short is closed first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as stream:
-        if stream.tell() > 0:
-            stream.seek(-1, os.SEEK_END)
-            line = line if stream.read(1) == b"\n" else f"\n{line}"
-        stream.write(f"{line}\n".encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def read_journal(path: Path) -> list[Row]:
     """Read the lines of a journal; one that a kill cut short is left out."""
-    rows: list[Row] = []
-    with reading(path, "a journal of `ednag collect`", "delete it to train its task again"):
-        lines = read_bytes(path).splitlines() if path.exists() else []
-    for line in lines:
-        try:
-            rows.append(_row(parse_json(line)))
-        except ValueError:
-            log.warning("%s has a line that is cut short or damaged; that training is run again", path)
-    return rows
+    return read_lines(path, "delete it to train its task again", _is_row)
 
 
 _COLUMNS = {"genes": list[int], "valid": float | None, "test": float | None, "seconds": float, "seed": int}
 
 
-def _row(content: Any) -> Row:
-    """Check that a line of a journal is a training."""
-    if not isinstance(content, dict) or not all(matches(content.get(n, ...), kind) for n, kind in _COLUMNS.items()):
-        raise ValueError("no training")
-    return content
+def _is_row(content: Any) -> bool:
+    """Whether a line of a journal is a training."""
+    return isinstance(content, dict) and all(matches(content.get(n, ...), kind) for n, kind in _COLUMNS.items())

@@ -25,9 +25,11 @@ from ednag.fitness import Fitness
 from ednag.fitness.base import merge_states
 from ednag.fitness.constrained import ConstrainedFitness
 from ednag.generation.front import Front
+from ednag.generation.measuring import Measuring
 from ednag.generation.metrics import unique_rate
 from ednag.generation.report import Candidate, Report
 from ednag.samplers import ParetoDiffusion, Problem, Sampler, State
+from ednag.samplers.asynchronous import Asynchronous
 from ednag.samplers.posterior import likely_worth
 from ednag.spaces import SearchSpace
 
@@ -127,6 +129,8 @@ class Generation:
         parts = (self.space, self.fitness, self.sampler, self.limits, self.cost_model, self.problem.distinct)
         self.plan = fingerprint(*parts, *against)
         self.history: list[Row] = []
+        self.search: Asynchronous | None = None
+        self._pending: list[Tensor] = []
         self.seconds = 0.0
 
     def setup(self, data: pl.LightningDataModule | None, device: torch.device | str) -> None:
@@ -144,7 +148,13 @@ class Generation:
         """What the sampler believes before any evaluation, as far as it is a fitness."""
         return [prior for prior in getattr(self.sampler, "priors", []) if isinstance(prior, Fitness)]
 
-    def run(self, folder: Path, observe: Callable[[Row], None] | None = None) -> State:
+    def run(
+        self,
+        folder: Path,
+        observe: Callable[[Row], None] | None = None,
+        measuring: Callable[[Fitness], Measuring] | None = None,
+        asynchronous: bool = True,
+    ) -> State:
         """Sample to the end, from the last state saved in ``folder`` if there is one.
 
         In a distributed Trainer each process advances its share of the seeds. All take the same number of rounds, write
@@ -153,6 +163,9 @@ class Generation:
         Args:
             folder: where ``state.pt`` is kept.
             observe: called with each new row of the history.
+            measuring: makes what scores on an executor, from the fitness and the folder, once both are ready; the fitness scores in
+                this process if omitted.
+            asynchronous: with several workers and one run, let the sampler go on while evaluations are under way, if it can.
 
         Raises:
             ValueError: if the saved state is of other seeds or a larger budget. A smaller one is extended, to what a run
@@ -183,9 +196,7 @@ class Generation:
 
         self.constrained.generating = True
         try:
-            state = self.sampler.sample(
-                self.problem, self.constrained, seeds, self.evaluations, self.device, state, after_round, everyone
-            )
+            state = self._sample(seeds, state, after_round, measuring, asynchronous)
         except (Stopped, KeyboardInterrupt, SIGTERMException):
             if finished is not None and world() == 1:  # several processes can't agree on a round any more
                 save_state(path, finished)
@@ -197,6 +208,29 @@ class Generation:
             self.constrained.load_state_dict(merge_states(gather(self.constrained.state_dict())))
             state = replace(state, archive=Archive.join(gather(state.archive.to("cpu"))).to(self.device))
         return state
+
+    def _sample(
+        self,
+        seeds: Sequence[int],
+        state: State | None,
+        after_round: Callable[[State, Tensor, Tensor], None],
+        measuring: Callable[[Fitness], Measuring] | None,
+        asynchronous: bool,
+    ) -> State:
+        """Sample to the end: round by round, or without waiting for slow evaluations."""
+        sampler, fitness, budget = self.sampler, self.constrained, self.evaluations
+        if measuring is None:
+            return sampler.sample(self.problem, fitness, seeds, budget, self.device, state, after_round, everyone)
+        elsewhere = measuring(self.fitness)
+        if asynchronous and sampler.asynchronous and len(seeds) == 1 and elsewhere.executor.workers > 1:
+            begun = sampler.init(self.problem, seeds, self.device) if state is None else state
+            problem = replace(self.problem, partial=fitness.partial, error=fitness.standard_error)
+            self.search = Asynchronous(
+                sampler, replace(begun, problem=problem), fitness, budget, self._pending, after_round=after_round
+            )
+            return self.search.run(elsewhere.measure)
+        with self.fitness.measured_by(elsewhere.measure_all):
+            return sampler.sample(self.problem, fitness, seeds, budget, self.device, state, after_round, everyone)
 
     def report(self, state: State) -> Report:
         """Report the best architectures of all runs; test metrics are looked up here and nowhere else.
@@ -312,6 +346,7 @@ class Generation:
             "history": list(self.history),
             "seconds": self.seconds,
             "evaluations": self.evaluations,
+            "pending": [] if self.search is None else [genes.tolist() for genes in self.search.pending],
         }
 
     def _restore(self, saved: dict[str, Any], own: Sequence[int]) -> State | None:
@@ -337,6 +372,7 @@ class Generation:
             )
         self.seconds = saved["seconds"]
         self.constrained.load_state_dict(saved["fitness"])
+        self._pending = [torch.tensor(genes, device=self.device) for genes in saved.get("pending", [])]
         if more:  # the smaller budget cut its last rounds short: all are taken again, what is known is not paid again
             self.constrained.lookups = 0
             return None

@@ -100,6 +100,8 @@ class ArchiveDiffusion(Sampler):
         tensor([6., 6., 6.], dtype=torch.float64)
     """
 
+    asynchronous = True
+
     def __init__(
         self,
         initial: int = 6,

@@ -89,6 +89,12 @@ class Sampler(ABC):
         tensor([4., 4.], dtype=torch.float64)
     """
 
+    asynchronous: bool = False
+    """Whether :meth:`tell` may be given a part of what was asked for, in any order, and :meth:`ask` called before."""
+
+    takes_lies: bool = True
+    """Whether an asynchronous sampler is to be told a lie about pending evaluations before it is asked for more."""
+
     def init(self, problem: Problem | SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         """Start one run per seed.
 

@@ -26,6 +26,8 @@ class RandomSearch(Sampler):
         tensor([20, 20])
     """
 
+    asynchronous, takes_lies = True, False
+
     def __init__(self, batch: int = 10) -> None:
         if batch < 1:
             raise ValueError(f"batch must be >= 1, got {batch}")
@@ -55,6 +57,8 @@ class RegularisedEvolution(Sampler):
         tensor([20])
     """
 
+    asynchronous, takes_lies = True, False
+
     def __init__(
         self,
         population: int = 30,
@@ -66,7 +70,7 @@ class RegularisedEvolution(Sampler):
 
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose a random population at first, then one mutant a run."""
-        if state.step == 0:
+        if not state.memory or state.memory["genes"].shape[1] < self.population:
             return state, state.space.random(state.noise, self.population)
         genes, fitness = state.memory["genes"], state.memory["fitness"]
         drawn = state.noise.uniform(self.population).argsort(-1)[:, : self.tournament]
@@ -82,8 +86,8 @@ class RegularisedEvolution(Sampler):
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
         """Append the newest, drop the oldest."""
         if state.memory:
-            genes = torch.cat([state.memory["genes"][:, genes.shape[1] :], genes], 1)
-            fitness = torch.cat([state.memory["fitness"][:, fitness.shape[1] :], fitness], 1)
+            genes = torch.cat([state.memory["genes"], genes], 1)[:, -self.population :]
+            fitness = torch.cat([state.memory["fitness"], fitness], 1)[:, -self.population :]
         return replace(state, memory={"genes": genes, "fitness": fitness})
 
 
