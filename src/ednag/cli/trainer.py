@@ -277,9 +277,11 @@ class EDNAGCLI(LightningCLI):
             logger.log_hyperparams(self.config_dump)
 
 
-def _extra_of(error: ModuleNotFoundError) -> str | None:
-    """Which of the optional loggers a message says is missing."""
-    return next((extra for extra in ("wandb", "tensorboard") if extra in str(error).lower()), None)
+def _extra_of(error: Exception) -> str | None:
+    """Which of the optional loggers an error says is missing, whoever has wrapped it."""
+    text = str(error).lower()
+    missing = isinstance(error, ModuleNotFoundError) or "not met" in text
+    return next((extra for extra in ("wandb", "tensorboard") if missing and extra in text), None)
 
 
 def run(prog: str, words: list[str]) -> int:
@@ -309,7 +311,7 @@ def run(prog: str, words: list[str]) -> int:
             raise ValueError(str(error)) from error
         if type(error).__module__.split(".")[0] == "wandb":
             raise ValueError(f"W&B: {error}; log in with `wandb login`, or set WANDB_MODE=offline") from error
-        if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error)):
+        if extra := _extra_of(error):
             raise ModuleNotFoundError(
                 f"{extra} is not installed; install it with: pip install 'ednag[{extra}]'"
             ) from error
