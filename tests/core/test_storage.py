@@ -30,7 +30,12 @@ def test_states_come_back_and_damaged_ones_are_named(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     save_state(path, {"x": torch.arange(3), "n": 2})
     assert load_state(path)["x"].tolist() == [0, 1, 2]
-    path.write_bytes(path.read_bytes()[:50])
+    content = path.read_bytes()
+    place = content.index(torch.arange(3).numpy().tobytes()) + 8
+    path.write_bytes(content[:place] + b"\x07" + content[place + 1 :])
+    with pytest.raises(ValueError, match=r"state.pt is damaged .*has changed"):
+        load_state(path)
+    path.write_bytes(content[:50])
     with pytest.raises(ValueError, match="damaged"):
         load_state(path)
     with pytest.raises(FileNotFoundError):

@@ -1,6 +1,7 @@
 """The pages of runs: made from files, self-contained, and right."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -284,6 +285,32 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(ValueError, match=r"summary\.json is damaged"):
         make_page(tmp_path)
+
+
+def test_damaged_files_of_a_run_never_raise_anything_else(retrained: Path) -> None:
+    """Every file, replaced by other content, with changed bytes, cut short, or a pipe."""
+    random, told, read = np.random.default_rng(0), [], 0
+    others = [b"", b"[1]", b"null", b"{}", b'{"results": 3}', b"\xff\x00", b"[" * 2000 + b"]" * 2000]
+    for path in [path for path in sorted(retrained.rglob("*")) if path.is_file()]:
+        content = path.read_bytes()
+        changed = [bytearray(content) for _ in range(4)]
+        for one in changed:
+            one[int(random.integers(len(one)))] ^= int(random.integers(1, 256))
+        for damaged in (*others, *changed, content[: len(content) // 2], None):
+            path.unlink()
+            if damaged is None:
+                os.mkfifo(path)
+            else:
+                path.write_bytes(damaged)
+            try:
+                read += bool(write_page(retrained).blocks())
+            except ValueError as error:
+                told.append(str(error))
+        path.unlink()
+        path.write_bytes(content)
+    assert read
+    assert len(told) > 20
+    assert all(str(retrained) in text for text in told), [text for text in told if str(retrained) not in text][:3]
 
 
 @pytest.mark.parametrize(

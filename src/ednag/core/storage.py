@@ -7,13 +7,14 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from ednag.core.reading import reading, regular
+from ednag.core.reading import check_archive, reading, regular
 
 PART = ".part"
 """Ending of a file that is being written, whose name begins with a dot; a kill leaves it behind."""
@@ -71,7 +72,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def load_state(
     path: Path, device: torch.device | str = "cpu", remedy: str = "delete it to start over, or copy it again"
 ) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote (``weights_only``: no code runs).
+    """Read what :func:`save_state` wrote (``weights_only``: no code runs), and check that not a bit of it has changed.
 
     Args:
         path: the file.
@@ -81,6 +82,8 @@ def load_state(
     Raises:
         ValueError: if the file is damaged.
     """
+    if Path(path).is_file() and zipfile.is_zipfile(path):  # files of old are none
+        check_archive(Path(path), "a saved state", remedy)
     with reading(path, "a saved state", remedy):
         state = torch.load(regular(Path(path)), map_location=device, weights_only=True)
         if not isinstance(state, dict):

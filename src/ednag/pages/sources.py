@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ednag.core import reading
+
+REMEDY = "resume the run, which writes it again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -17,19 +21,25 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error})") from None
-    return content
+    return reading.read_json(path, "a result of a run", REMEDY, _an_object)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file; none if there is no such file."""
+    """Read the rows of a CSV file; none if there is no such file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    with reading.reading(path, "a table of a run", REMEDY):
+        return list(csv.DictReader(io.StringIO(reading.read_bytes(path).decode("utf-8"), newline="")))
+
+
+def _an_object(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    return content
 
 
 def number(text: str | None) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from ednag.core.reading import reading
 from ednag.core.storage import atomic_write
 from ednag.pages.blocks import Page
 from ednag.pages.comparison_pages import collection_page, comparison_page
@@ -12,6 +14,7 @@ from ednag.pages.fit_page import fit_page
 from ednag.pages.generation_page import generation_page
 from ednag.pages.html import page_html
 from ednag.pages.retraining_page import retraining_page
+from ednag.pages.sources import REMEDY
 
 REPORT = "report.html"
 """The page of a run directory."""
@@ -35,13 +38,31 @@ def make_page(folder: Path) -> Page:
     """
     for name, make in KINDS.items():
         if (folder / name).exists():
-            return make(folder)
+            with _naming(folder):
+                return make(folder)
     raise FileNotFoundError(f"{folder} holds no run that has ended: none of {', '.join(KINDS)} is there")
 
 
 def write_page(folder: Path) -> Page:
     """Write ``report.html`` into a run directory, atomically; see :func:`make_page`."""
     page = make_page(folder)
-    text = page_html(page)
-    atomic_write(folder / REPORT, lambda stream: stream.write(text.encode()))
+    with _naming(folder):
+        text = page_html(page).encode()
+    atomic_write(folder / REPORT, lambda stream: stream.write(text))
     return page
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Let no error of damaged files pass that doesn't say where they are."""
+    with reading(folder, "a run whose files belong together", REMEDY, (_NamedError,)):
+        try:
+            yield
+        except ValueError as error:
+            if str(folder) in str(error):
+                raise _NamedError(*error.args) from None
+            raise
+
+
+class _NamedError(ValueError):
+    """Says which file is damaged."""
