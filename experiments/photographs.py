@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import statistics
 import tempfile
 import time
@@ -33,11 +34,13 @@ from ednag.core.fingerprint import describe_object
 from ednag.core.noise import Noise
 from ednag.costs.model import Limits
 from ednag.data import ImageFolder
+from ednag.data.describe import describe_data
 from ednag.data.sampling import image_batch
 from ednag.fitness import ProbeFitness
 from ednag.fitness.discriminant import cross_validated
 from ednag.generation.report import Candidate, Report
 from ednag.generation.run import Generation
+from ednag.retraining.baselines import plan_baselines
 from ednag.retraining.finetuning import FineTuning
 from ednag.retraining.job import retrain
 from ednag.retraining.module import ImageClassifier, Recipe
@@ -58,7 +61,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96, help="side of the images in pixels")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--distillation", type=float, default=0.7)
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="limits, of the parent's MACs")
+    parser.add_argument("--scratch", action="store_true", help="also train a thin ResNet of equal cost from scratch")
     parser.add_argument("--latency", action="store_true", help="also time what was picked, with ONNX Runtime")
     parser.add_argument("--ranks", type=int, default=0, help="fine-tune this many random members in place of the bars")
     return parser.parse_args()
@@ -88,23 +96,54 @@ class Measurement:
         text = self.space.describe(genes)
         return Report(describe_object(self.space), "none", [Candidate(text, genes.tolist(), 0.0)])
 
-    def fine_tuned(self, report: Report, label: str) -> Row:
-        """Fine-tune a report's first architecture."""
-        optimizer = partial(torch.optim.AdamW, lr=5e-4, weight_decay=0.02)
-        recipe = Recipe(
+    def recipe(self, through_parent: bool) -> Recipe:
+        """The recipe of configs/retrain/photographs.yaml; the parent itself is taught by nobody."""
+        optimizer = partial(torch.optim.AdamW, lr=self.options.lr, weight_decay=0.02)
+        options = FineTuning(through_parent=through_parent, distillation=self.options.distillation)
+        return Recipe(
             epochs=self.options.epochs,
             optimizer=optimizer,  # type: ignore[arg-type]
+            warmup_epochs=1,
             label_smoothing=0.05,
-            weights="best",
-            fine_tuning=FineTuning(),
+            weights="better",
+            fine_tuning=options if through_parent else options.of_parent(),
         )
+
+    def fine_tuned(self, report: Report, label: str, through_parent: bool = True) -> Row:
+        """Fine-tune a report's first architecture, cut out of the parent that was fine-tuned before."""
+        folder = self.folder / label
+        if through_parent and not (folder / "baseline_parent").exists():
+            shutil.copytree(self.folder / "parent" / "001", folder / "baseline_parent")
         begun = time.process_time()
-        found = retrain(report, self.space, self.images(), recipe, self.folder / label, trainer, 1, seed=self.seed)
+        found = retrain(
+            report, self.space, self.images(), self.recipe(through_parent), folder, trainer, 1, seed=self.seed
+        )
         result = found.results[0]
         seconds = round(time.process_time() - begun)
         costs = {"params": result.params, "macs": result.macs, "architecture": result.architecture}
         accuracies = {"start_val": result.start["top1"], "val": result.val["top1"], "test": result.test["top1"]}
         return {**costs, **accuracies, "fine_tuning_cpu_seconds": seconds}
+
+    def from_scratch(self, share: float) -> Row:
+        """Train the thin ResNet that `ednag retrain --baselines` trains beside a network of this cost."""
+        data = self.images()
+        data.setup()
+        row = next(row for row in read(self.options.folder / "rows.jsonl") if self.is_unit(row, f"pick-{share}"))
+        genes = self.space.parse(str(row["architecture"]))
+        plans = plan_baselines(self.space, genes, describe_data(data), self.recipe(False), {}, self.seed)
+        (plan,) = (plan for plan in plans if plan.name == "thin_resnet")
+        begun = time.process_time()
+        report = Report(describe_object(plan.space), "none", [plan.candidate])
+        folder = self.folder / f"scratch-{share}"
+        found = retrain(
+            report, plan.space, self.images(), plan.recipe, folder, trainer, 1, network=plan.network, seed=self.seed
+        )
+        result, seconds = found.results[0], round(time.process_time() - begun)
+        return {"params": result.params, "macs": result.macs, "test": result.test["top1"], "cpu_seconds": seconds}
+
+    def is_unit(self, row: Row, unit: str) -> bool:
+        """Whether a row is this measurement's, of that unit."""
+        return (row["data"], row["seed"], row["unit"]) == (self.name, self.seed, unit)
 
     def linear_probe(self) -> Row:
         """Test accuracy of the parent with the head in closed form, nothing trained."""
@@ -146,9 +185,10 @@ class Measurement:
             genes = self.space.random(Noise([100 + self.seed]), self.options.ranks)[0]
             genes[:, -1] = len(self.space.resolutions) - 1
             return {f"random-{i}": partial(self.ranked, one, i) for i, one in enumerate(genes)}
-        picks = {f"pick-{share}": partial(self.picked, share) for share in SHARES}
-        parent = partial(self.fine_tuned, self.report(self.parent), "parent")
-        return {"linear_probe": self.linear_probe, "parent": parent, **picks}
+        picks = {f"pick-{share}": partial(self.picked, share) for share in self.options.shares}
+        parent = partial(self.fine_tuned, self.report(self.parent), "parent", through_parent=False)
+        scratch = {"scratch-0.5": partial(self.from_scratch, 0.5)} if self.options.scratch else {}
+        return {"linear_probe": self.linear_probe, "parent": parent, **picks, **scratch}
 
     def ranked(self, genes: torch.Tensor, number: int) -> Row:
         """Probe a network in several ways, then fine-tune it."""
@@ -166,7 +206,7 @@ class Measurement:
                     for cut in range(3)
                 ]
                 probes[f"lda {shrinkage} {folds} folds"] = 100 * float(torch.stack(hits).double().mean())
-        return {"probes": probes, **self.fine_tuned(self.report(genes), f"random-{number}")}
+        return {"probes": probes, **self.fine_tuned(self.report(genes), f"random-{number}", through_parent=False)}
 
 
 def trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -185,7 +225,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
     path = options.folder / "rows.jsonl"
     options.folder.mkdir(parents=True, exist_ok=True)
     sources = dict(text.split("=", 1) for text in options.data)
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name, root in sources.items():
             for unit, work in Measurement(name, Path(root), seed, options).units().items():
                 key = {"data": name, "seed": seed, "unit": unit}

@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ednag.classify.saved import load_network, read_architecture
 from ednag.core.fingerprint import describe_object
 from ednag.core.storage import load_state
 from ednag.data.arrays import NumpyImages
+from ednag.data.describe import describe_data
 from ednag.fitness.discriminant import cross_validated
 from ednag.generation.report import Candidate, Report
+from ednag.retraining.baselines import plan_baselines
 from ednag.retraining.finetuning import FineTuning, divergence, scaled_head
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
+from ednag.retraining.results import read_result
 from ednag.spaces import NASBench201, PretrainedLite
 
 SPACE = PretrainedLite(resolutions=(32,))
@@ -125,6 +129,41 @@ def test_a_parent_can_teach(patterns: Path, tmp_path: Path, silent: MakeTrainer)
     assert states[0].keys() == states[1].keys()  # the teacher is in no checkpoint
     assert not torch.equal(states[0]["network.classifier.linear.weight"], states[1]["network.classifier.linear.weight"])
     assert all(result.status == "finished" for result in results)
+
+
+@pytest.mark.slow
+def test_networks_are_cut_out_of_the_fine_tuned_parent_and_taught_by_it(
+    patterns: Path, tmp_path: Path, silent: MakeTrainer
+) -> None:
+    whole = "d=2,2,3 e=6,6,6 k=3,5,3 head=no r=32"  # the parent without its last three stages: nothing to adapt
+    options = recipe(epochs=1, head_epochs=0, through_parent=True, distillation=0.5)
+    summary = retrain(report(whole), SPACE, images(patterns), options, tmp_path, silent())
+    assert summary.results[0].status == "finished"
+    parent = read_result(tmp_path / "baseline_parent")
+    assert parent is not None
+    assert parent.architecture == SPACE.describe(SPACE.largest)
+    begun = SPACE.build(SPACE.parse(whole), 3)
+    trained = load_network(tmp_path / "baseline_parent", read_architecture(tmp_path / "baseline_parent"))
+    untrained = SPACE.build(SPACE.largest, 3).state_dict()
+    options.fine_tuning.begin(  # type: ignore[union-attr]
+        begun,
+        SPACE,
+        images(patterns),
+        parent=SPACE.parent().trained(trained),  # type: ignore[arg-type]
+    )
+    x, _ = next(iter(images(patterns).train_dataloader()))
+    with torch.no_grad():
+        for network in (begun.eval(), trained):
+            network.seen = network.blocks[:8](network.first_conv(x.float() / 255))  # type: ignore[operator, index]
+    torch.testing.assert_close(begun.seen, trained.seen, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(
+        trained.state_dict()["blocks.7.conv.point_linear.conv.weight"],
+        untrained["blocks.7.conv.point_linear.conv.weight"],
+    )
+    plans = plan_baselines(SPACE, SPACE.parse(whole), describe_data(images(patterns)), options, {}, 0)
+    assert [plan.name for plan in plans[:2]] == ["linear_probe", "parent"]
+    assert plans[1].recipe.fine_tuning == options.fine_tuning.of_parent()  # type: ignore[union-attr]
+    assert plans[-1].recipe.fine_tuning == options.fine_tuning
 
 
 def test_divergence_is_kullback_and_leiblers() -> None:

@@ -14,6 +14,7 @@ from ednag.core.noise import Noise
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask
 from ednag.generation.report import Candidate
+from ednag.retraining.finetuning import FineTuning
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Result
 from ednag.spaces import SearchSpace, TransNAS101Macro
@@ -70,9 +71,8 @@ def plan_baselines(
     limit = _count(space, picked, task, network).macs
     plans = []
     if recipe.fine_tuning is not None and isinstance(space, InheritingSpace):
-        parent = _candidate(space, space.largest)
-        plans.append(Baseline("linear_probe", space, parent, replace(recipe, epochs=0, weights="best"), network))
-        plans.append(Baseline("parent", space, parent, recipe, network))
+        parent = plan_parent(space, recipe, recipe.fine_tuning, network)
+        plans += [replace(parent, name="linear_probe", recipe=replace(parent.recipe, epochs=0, weights="best")), parent]
     plans.append(_thin_resnet(task, recipe, limit))
     members = _members(space, task, network, limit, seed)
     plans += [
@@ -81,6 +81,12 @@ def plan_baselines(
     if len(members) < MEMBERS:
         log.warning("found %d of %d random members of %s that cost about as much", len(members), MEMBERS, space.name)
     return plans
+
+
+def plan_parent(space: InheritingSpace, recipe: Recipe, options: FineTuning, network: Mapping[str, Any]) -> Baseline:
+    """Say how the parent is fine-tuned: as sub-networks are, but taught by nobody."""
+    own = replace(recipe, fine_tuning=options.of_parent())
+    return Baseline("parent", space, _candidate(space, space.largest), own, network)
 
 
 def verdict(results: Sequence[Result], baselines: Sequence[Result]) -> str:

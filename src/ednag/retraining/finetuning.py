@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -17,7 +17,7 @@ from ednag.fitness.discriminant import Head, best_scale, cross_validated, fit_di
 from ednag.fitness.probe import check_normalisation
 from ednag.spaces import SearchSpace
 from ednag.spaces.adaptation import Adaptation
-from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inheritance import InheritingSpace, Parent
 from ednag.spaces.inverted_residual import InvertedResidualNetwork
 from ednag.spaces.matching import chunked
 
@@ -36,6 +36,7 @@ class FineTuning:
         head_epochs: first epochs, in which the head alone is trained.
         frozen_stages: first stages, the stem's included, that keep their weights to the end; 0 trains all.
         train_norms: whether batch normalisation follows the images of training batches, and trains its scales and shifts.
+        through_parent: fine-tune the parent first, by the same recipe; sub-networks are cut out of it and taught by it.
         distillation: share of the loss that is the divergence from what the parent says, prepared in the same way (Hinton
             et al. 2015); 0 for none.
         temperature: of both sides of that divergence.
@@ -45,15 +46,16 @@ class FineTuning:
 
     Examples:
         >>> FineTuning(frozen_stages=0).head_epochs
-        1
+        0
     """
 
-    calibration: int = 256
+    calibration: int = 1024
     head_images: int = 4000
     shrinkage: float = 0.3
-    head_epochs: int = 1
+    head_epochs: int = 0
     frozen_stages: int = 3
     train_norms: bool = False
+    through_parent: bool = False
     distillation: float = 0.0
     temperature: float = 2.0
 
@@ -75,6 +77,7 @@ class FineTuning:
         space: SearchSpace,
         data: pl.LightningDataModule,
         options: Mapping[str, Any] | None = None,
+        parent: Parent | None = None,
     ) -> None:
         """Give a network its weights and its head, on the CPU.
 
@@ -83,6 +86,7 @@ class FineTuning:
             space: whose networks inherit weights.
             data: images of the task, outside a Trainer.
             options: what it was built with.
+            parent: weights to inherit, the space's own if omitted.
 
         Raises:
             ValueError: if networks of the space inherit nothing, or images are not normalised as the parent's were.
@@ -99,7 +103,7 @@ class FineTuning:
         batch = image_batch(data, min(self.head_images, MOST_VALUES // math.prod(shape)))
         check_normalisation(space, data)
         with torch.inference_mode(False), torch.no_grad():
-            Adaptation(space, batch.images[: self.calibration], network=options).adapt(network)
+            Adaptation(space, batch.images[: self.calibration], network=options, parent=parent).adapt(network)
             features = chunked(network.features, batch.images)
             head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage)
             linear = cast("nn.Linear", network.classifier.get_submodule("linear"))
@@ -107,6 +111,10 @@ class FineTuning:
             known = head.bias[head.bias.isfinite()]
             linear.bias.copy_(head.bias.clamp_min(known.min() - 5))  # of a class without an image
             network.train()
+
+    def of_parent(self) -> FineTuning:
+        """How the parent itself is fine-tuned: by nobody taught."""
+        return replace(self, through_parent=False, distillation=0.0)
 
 
 class Freezing(pl.Callback):

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
-from ednag.classify.saved import ARCHITECTURE, save_network
+from ednag.classify.saved import ARCHITECTURE, load_network, read_architecture, save_network
 from ednag.core.fingerprint import describe_object
 from ednag.core.reading import reading
 from ednag.core.storage import load_state, write_json
@@ -26,7 +26,7 @@ from ednag.data.module import ImageDataModule
 from ednag.execution import Call, Executor, InProcess
 from ednag.execution.base import Observer
 from ednag.generation.report import Candidate, Report
-from ednag.retraining.baselines import plan_baselines, verdict
+from ednag.retraining.baselines import Baseline, plan_baselines, plan_parent, verdict
 from ednag.retraining.evidence import Evidence
 from ednag.retraining.finetuning import Freezing
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
@@ -36,6 +36,7 @@ from ednag.retraining.results import METRICS, Result, Summary, read_result
 from ednag.spaces import SearchSpace
 from ednag.spaces.building import build_network
 from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inverted_residual import InvertedResidualNetwork
 
 log = logging.getLogger(__name__)
 
@@ -113,21 +114,25 @@ def retrain(
     task = describe_data(data)
     check_limits(report, space, chosen, task, options)
     claim(run_dir, describe_job(report, chosen, task, recipe, options, seed, data, supernets))
+    executor, shared = executor or InProcess(), Shared(data, make_trainer or default_trainer)
+    where = (task, seed, run_dir, report_images)
+    if isinstance(space, InheritingSpace) and recipe.fine_tuning is not None and recipe.fine_tuning.through_parent:
+        first = Job.of_baseline(plan_parent(space, recipe, recipe.fine_tuning, options), *where)
+        for results in train_all({first.folder.name: first}, {first.folder.name: space}, shared, run_dir, executor, observe):
+            if results[first.folder.name].status == "finished":
+                shared = replace(shared, parent=load_network(first.folder, read_architecture(first.folder)))
     jobs = {
         f"{rank:03d}": Job(
             rank, candidate, report.space, task, recipe, options, seed, run_dir / f"{rank:03d}", report_images
         )
         for rank, candidate in enumerate(chosen, 1)
     }
-    plans = plan_baselines(space, torch.tensor(chosen[0].genes), task, recipe, options, seed) if baselines else ()
     spaces = dict.fromkeys(jobs, space)
-    for plan in plans:
-        name, kind = f"baseline_{plan.name}", describe_object(plan.space)
-        own = (plan.recipe, dict(plan.network), seed, run_dir / name, report_images, plan.name)
-        jobs[name], spaces[name] = Job(0, plan.candidate, kind, task, *own), plan.space
+    for plan in plan_baselines(space, torch.tensor(chosen[0].genes), task, recipe, options, seed) if baselines else ():
+        job = Job.of_baseline(plan, *where)
+        jobs[job.folder.name], spaces[job.folder.name] = job, plan.space
     summary = Summary([], run_dir, list(supernets))
-    shared = Shared(data, make_trainer or default_trainer)
-    for results in train_all(jobs, spaces, shared, run_dir, executor or InProcess(), observe):
+    for results in train_all(jobs, spaces, shared, run_dir, executor, observe):
         found = [results[name] for name in jobs if name in results]
         summary = replace(summary, results=[r for r in found if not r.label], baselines=[r for r in found if r.label])
         summary = replace(summary, verdict=verdict(summary.results, summary.baselines))
@@ -144,10 +149,12 @@ class Shared:
     Attributes:
         data: images; a module of this project is sent without them, and opens them there.
         make_trainer: makes the Trainer of one architecture.
+        parent: fine-tuned, for networks that are cut out of it; ``None`` if they inherit the space's own weights.
     """
 
     data: pl.LightningDataModule
     make_trainer: TrainerFactory
+    parent: nn.Module | None = None
 
 
 def train_all(
@@ -185,7 +192,9 @@ def train_all(
 
 def train_one(root: Path, shared: Shared, job: Job, space: SearchSpace) -> Result:
     """Train one architecture in a folder below ``root``, from its last checkpoint if there is one."""
-    return replace(job, folder=root / job.folder.name).once(space, shared.data, shared.make_trainer)
+    return replace(job, folder=root / job.folder.name).once(
+        space, shared.data, shared.make_trainer, shared.parent
+    )
 
 
 @dataclass(frozen=True)
@@ -216,11 +225,33 @@ class Job:
     report_images: bool = True
     label: str = ""
 
-    def once(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
+    @classmethod
+    def of_baseline(cls, plan: Baseline, task: ImageTask, seed: int, run_dir: Path, report_images: bool) -> Job:
+        """The training of a baseline."""
+        return cls(
+            rank=0,
+            candidate=plan.candidate,
+            space=describe_object(plan.space),
+            task=task,
+            recipe=plan.recipe,
+            network=dict(plan.network),
+            seed=seed,
+            folder=run_dir / f"baseline_{plan.name}",
+            report_images=report_images,
+            label=plan.name,
+        )
+
+    def once(
+        self,
+        space: SearchSpace,
+        data: pl.LightningDataModule,
+        make_trainer: TrainerFactory,
+        parent: nn.Module | None = None,
+    ) -> Result:
         """Read the result, or :meth:`run` and write it."""
         result = read_result(self.folder)
         if result is None:
-            result = self.run(space, data, make_trainer)
+            result = self.run(space, data, make_trainer, parent)
             write_json(self.folder / METRICS, asdict(result))
         return result
 
@@ -234,8 +265,14 @@ class Job:
         write_json(self.folder / METRICS, asdict(result))
         return result
 
-    def run(self, space: SearchSpace, data: pl.LightningDataModule, make_trainer: TrainerFactory) -> Result:
-        """Build, train, test and save, from the last checkpoint if there is one."""
+    def run(
+        self,
+        space: SearchSpace,
+        data: pl.LightningDataModule,
+        make_trainer: TrainerFactory,
+        parent: nn.Module | None = None,
+    ) -> Result:
+        """Build, train, test and save, from the last checkpoint if there is one; ``parent`` as in :class:`Shared`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         devices = [*range(torch.cuda.device_count())]
         with torch.random.fork_rng(devices=devices):
@@ -243,9 +280,9 @@ class Job:
             network = self.build(space)
             costs = count_costs(network, (self.task.in_channels, *self.task.image_size))
             write_json(self.folder / ARCHITECTURE, self.describe())
-            checkpoint = EpochCheckpoint(self.folder, self.seed, self.recipe.weights == "best")
+            checkpoint = EpochCheckpoint(self.folder, self.seed, self.recipe.weights)
             evidence = Evidence()
-            teacher = self.prepare(network, space, data)
+            teacher = self.prepare(network, space, data, parent)
             trainer = make_trainer(
                 folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[evidence, checkpoint, *self.freezing()]
             )
@@ -269,18 +306,23 @@ class Job:
         """
         return build_candidate(self.candidate, space, self.task, self.network)
 
-    def prepare(self, network: nn.Module, space: SearchSpace, data: pl.LightningDataModule) -> nn.Module | None:
+    def prepare(
+        self, network: nn.Module, space: SearchSpace, data: pl.LightningDataModule, trained: nn.Module | None
+    ) -> nn.Module | None:
         """Begin fine-tuning, if the recipe asks for it and no checkpoint does; return the teacher, if there is one."""
         options = self.recipe.fine_tuning
         if options is None:
             return None
+        parent, teacher = None, None
+        if options.through_parent and isinstance(trained, InvertedResidualNetwork) and isinstance(space, InheritingSpace):
+            parent, teacher = space.parent().trained(trained), trained
         if not (self.folder / LAST).exists():
-            options.begin(network, space, data, self.network)
+            options.begin(network, space, data, self.network, parent)
         if options.distillation == 0 or not isinstance(space, InheritingSpace):
             return None
-        sizes = (self.task.num_classes, self.task.in_channels)
-        teacher = build_network(space, space.largest, *sizes, self.network)
-        options.begin(teacher, space, data, self.network)
+        if teacher is None:
+            teacher = build_network(space, space.largest, self.task.num_classes, self.task.in_channels, self.network)
+            options.begin(teacher, space, data, self.network)
         return teacher
 
     def freezing(self) -> list[pl.Callback]:
@@ -311,7 +353,7 @@ class Job:
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if self.recipe.weights == "best" and (self.folder / BEST).exists():
+        if self.recipe.weights != "last" and (self.folder / BEST).exists():
             classifier.load_state_dict(load_state(self.folder / BEST)["state_dict"])
         scores: dict[str, float] = {}
         for measured in (trainer.validate, trainer.test):

@@ -21,6 +21,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from ednag.core.fingerprint import is_plain
 from ednag.data.files import Batch
 from ednag.retraining.finetuning import FineTuning, divergence
+from ednag.retraining.progress import Weights
 from ednag.spaces.memory_format import fast_layout
 
 CHECK_EVERY = 50
@@ -49,8 +50,10 @@ class Recipe:
         auxiliary_weight: weight of the auxiliary head's loss, for networks that return one (0.4 in DARTS).
         channels_last: memory layout; on CPUs about 1.5 times as fast as the other. Networks that it would crash
             (:func:`ednag.spaces.memory_format.suits_channels_last`) are trained in the other.
-        weights: which weights are tested and exported: the ``last``, as in the benchmarks, or the ``best`` by
-            validation accuracy. With ``fine_tuning``, the weights before training count as an epoch of their own.
+        weights: which weights are tested and exported: the ``last``, as in the benchmarks; the ``best`` by validation
+            accuracy, where with ``fine_tuning`` the weights before training count as an epoch of their own; or the
+            ``better`` of the last and those before training. Where validation images are few, the best of many epochs is
+            one that was lucky.
         fine_tuning: for networks that inherit weights: how they begin, and what of them is trained; see
             :class:`FineTuning`.
 
@@ -71,7 +74,7 @@ class Recipe:
     mixup: float = 0.0
     auxiliary_weight: float = 0.4
     channels_last: bool = True
-    weights: Literal["last", "best"] = "last"
+    weights: Weights = "last"
     fine_tuning: FineTuning | None = None
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -20,7 +20,10 @@ LAST = "last.ckpt"
 """The checkpoint of the last finished epoch."""
 
 BEST = "best.ckpt"
-"""The checkpoint of the epoch with the best validation accuracy, where the recipe asks for it."""
+"""The checkpoint of the epoch whose weights are kept, where the recipe asks for others than the last."""
+
+Weights = Literal["last", "best", "better"]
+"""Which weights are kept, see :class:`ednag.retraining.module.Recipe`."""
 
 
 class EpochCheckpoint(Checkpoint):
@@ -32,7 +35,7 @@ class EpochCheckpoint(Checkpoint):
     Args:
         folder: where ``last.ckpt`` (and ``best.ckpt``) go.
         seed: of the training.
-        keep_best: also keep the epoch with the best ``val/top1``.
+        weights: which to keep by ``val/top1``; ``last.ckpt`` is kept always.
 
     Attributes:
         seconds: spent training, over all interrupted parts, without validation.
@@ -41,10 +44,10 @@ class EpochCheckpoint(Checkpoint):
         start: validation metrics of the weights that training began with, where they were good for something.
     """
 
-    def __init__(self, folder: Path, seed: int, keep_best: bool = False) -> None:
+    def __init__(self, folder: Path, seed: int, weights: Weights = "last") -> None:
         self.folder = Path(folder)
         self.seed = seed
-        self.keep_best = keep_best
+        self.weights = weights
         self.seconds = 0.0
         self.images = 0
         self.epochs = 0
@@ -56,7 +59,7 @@ class EpochCheckpoint(Checkpoint):
     def begin(self, classifier: pl.LightningModule, metrics: Mapping[str, float]) -> None:
         """Count the weights before training as an epoch, the best so far."""
         self.start = dict(metrics)
-        if self.keep_best:
+        if self.weights != "last":
             self.best = metrics["val/top1"]
             save_state(self.folder / BEST, {"state_dict": classifier.state_dict()})
 
@@ -96,7 +99,8 @@ class EpochCheckpoint(Checkpoint):
         self._stop()
         self.epochs = trainer.current_epoch + 1
         score = float(trainer.callback_metrics.get("val/top1", -1.0))
-        if self.keep_best and score > self.best:
+        last = self.epochs == trainer.max_epochs
+        if score > self.best if self.weights == "best" else self.weights == "better" and last and score >= self.best:
             self.best = score
             save_checkpoint(trainer, self.folder / BEST)
         save_checkpoint(trainer, self.folder / LAST)

@@ -88,6 +88,7 @@ class Adaptation:
         important: sort channels by their activations; else by what batch normalisation promises of them.
         memory: bytes of activations that are kept.
         network: options that the sub-networks are built with.
+        parent: weights to inherit, those of the space's parent if omitted.
 
     Raises:
         ImportError: if the parent's weights are not installed.
@@ -104,6 +105,7 @@ class Adaptation:
         important: bool = True,
         memory: int = 2**30,
         network: Mapping[str, Any] | None = None,
+        parent: Parent | None = None,
     ) -> None:
         self.space = space
         self.calibration = calibration.contiguous(memory_format=torch.channels_last)
@@ -111,7 +113,7 @@ class Adaptation:
         self.match, self.ridge, self.important = match, ridge, important
         self.memory = memory
         self.network = dict(network or {})
-        self._parent = space.parent()
+        self._parent = space.parent() if parent is None else parent
         self._references: dict[int | None, Reference] = {}
         self._kept: OrderedDict[tuple[int | None, tuple[Layer, ...]], Adapted] = OrderedDict()
 

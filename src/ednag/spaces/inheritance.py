@@ -62,6 +62,11 @@ class Parent:
         """Make a parent like this one of other tensors."""
         return type(self)(state)
 
+    def trained(self, largest: InvertedResidualNetwork) -> Self:
+        """Make a parent of the largest network after a training, whose classifier no other network inherits."""
+        state = {name: value for name, value in largest.state_dict().items() if not name.startswith("classifier.")}
+        return self.copy({**self.state, **state})
+
     def reordered(self, orders: Mapping[int, Tensor]) -> Self:
         """Sort the inner channels of layers; the largest network computes the same as before.
 
