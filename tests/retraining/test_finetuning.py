@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -22,6 +23,7 @@ from ednag.retraining.baselines import plan_baselines
 from ednag.retraining.finetuning import FineTuning, divergence, scaled_head
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
+from ednag.retraining.progress import EpochCheckpoint, Weights
 from ednag.retraining.results import read_result
 from ednag.spaces import NASBench201, PretrainedLite
 
@@ -39,16 +41,18 @@ def report(text: str = TEXT) -> Report:
     return Report(describe_object(SPACE), "test", [Candidate(text, SPACE.parse(text).tolist(), 1.0)])
 
 
-def recipe(lr: float = 1e-3, epochs: int = 2, **options: object) -> Recipe:
+def recipe(lr: float = 1e-3, epochs: int = 2, weights: Weights = "best", **options: object) -> Recipe:
     fine = FineTuning(**{"calibration": 40, "frozen_stages": 2, **options})  # type: ignore[arg-type]
     optimizer = partial(torch.optim.AdamW, lr=lr)
-    return Recipe(epochs=epochs, optimizer=optimizer, weights="best", fine_tuning=fine)  # type: ignore[arg-type]
+    return Recipe(epochs=epochs, optimizer=optimizer, weights=weights, fine_tuning=fine)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("weights", ["best", "better"])
 def test_a_head_in_closed_form_is_better_than_chance_and_training_never_makes_it_worse(
-    patterns: Path, tmp_path: Path, silent: MakeTrainer
+    weights: Weights, patterns: Path, tmp_path: Path, silent: MakeTrainer
 ) -> None:
-    summary = retrain(report(), SPACE, images(patterns), recipe(lr=30.0, epochs=1), tmp_path, silent())
+    options = recipe(lr=30.0, epochs=1, weights=weights)
+    summary = retrain(report(), SPACE, images(patterns), options, tmp_path, silent())
     result = summary.results[0]
     assert result.start["top1"] > 45  # chance is a third
     assert result.val == result.start  # a learning rate of 30 destroys everything: the first head was kept
@@ -164,6 +168,25 @@ def test_networks_are_cut_out_of_the_fine_tuned_parent_and_taught_by_it(
     assert [plan.name for plan in plans[:2]] == ["linear_probe", "parent"]
     assert plans[1].recipe.fine_tuning == options.fine_tuning.of_parent()  # type: ignore[union-attr]
     assert plans[-1].recipe.fine_tuning == options.fine_tuning
+
+
+@pytest.mark.parametrize(
+    ("weights", "scores", "kept"),
+    [("best", [70, 80, 60], 1), ("better", [70, 80, 60], 2), ("better", [70, 80, 40], None)],
+)
+def test_which_weights_are_kept(weights: Weights, scores: list[float], kept: int | None, tmp_path: Path) -> None:
+    class Fake(SimpleNamespace):
+        def save_checkpoint(self, path: Path) -> None:
+            path.write_text(str(self.current_epoch))
+
+    checkpoint = EpochCheckpoint(tmp_path, 0, weights)
+    checkpoint.begin(pl.LightningModule(), {"val/top1": 50.0})
+    for epoch, score in enumerate(scores):
+        trainer = Fake(current_epoch=epoch, max_epochs=3, is_global_zero=True, callback_metrics={"val/top1": score})
+        checkpoint.on_train_epoch_end(trainer, pl.LightningModule())  # type: ignore[arg-type]
+    found = (tmp_path / "best.ckpt").read_bytes()
+    assert found == (str(kept).encode() if kept is not None else found)
+    assert (len(found) > 10) == (kept is None)  # else what training began with
 
 
 def test_divergence_is_kullback_and_leiblers() -> None:

@@ -35,7 +35,7 @@ from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
 from ednag.retraining.results import METRICS, Result, Summary, read_result
 from ednag.spaces import SearchSpace
 from ednag.spaces.building import build_network
-from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inheritance import InheritingSpace, Parent
 from ednag.spaces.inverted_residual import InvertedResidualNetwork
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,9 @@ def retrain(
     where = (task, seed, run_dir, report_images)
     if isinstance(space, InheritingSpace) and recipe.fine_tuning is not None and recipe.fine_tuning.through_parent:
         first = Job.of_baseline(plan_parent(space, recipe, recipe.fine_tuning, options), *where)
-        for results in train_all({first.folder.name: first}, {first.folder.name: space}, shared, run_dir, executor, observe):
+        for results in train_all(
+            {first.folder.name: first}, {first.folder.name: space}, shared, run_dir, executor, observe
+        ):
             if results[first.folder.name].status == "finished":
                 shared = replace(shared, parent=load_network(first.folder, read_architecture(first.folder)))
     jobs = {
@@ -192,9 +194,7 @@ def train_all(
 
 def train_one(root: Path, shared: Shared, job: Job, space: SearchSpace) -> Result:
     """Train one architecture in a folder below ``root``, from its last checkpoint if there is one."""
-    return replace(job, folder=root / job.folder.name).once(
-        space, shared.data, shared.make_trainer, shared.parent
-    )
+    return replace(job, folder=root / job.folder.name).once(space, shared.data, shared.make_trainer, shared.parent)
 
 
 @dataclass(frozen=True)
@@ -313,9 +313,10 @@ class Job:
         options = self.recipe.fine_tuning
         if options is None:
             return None
-        parent, teacher = None, None
-        if options.through_parent and isinstance(trained, InvertedResidualNetwork) and isinstance(space, InheritingSpace):
-            parent, teacher = space.parent().trained(trained), trained
+        teacher = trained if options.through_parent else None
+        parent: Parent | None = None
+        if isinstance(space, InheritingSpace) and isinstance(teacher, InvertedResidualNetwork):
+            parent = space.parent().trained(teacher)
         if not (self.folder / LAST).exists():
             options.begin(network, space, data, self.network, parent)
         if options.distillation == 0 or not isinstance(space, InheritingSpace):
