@@ -103,7 +103,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--slow_runs", type=int, default=0, help="seeds of BANANAS and of other libraries' optimisers")
     parser.add_argument("--evaluations", type=int, default=200, help="distinct evaluations a run")
-    parser.add_argument("--together", type=int, default=125, help="runs that advance in one batch")
+    parser.add_argument(
+        "--together", type=int, default=125, help="runs that advance in one batch; regularised evolution's all do"
+    )
     parser.add_argument("--only", default="", help="problems whose name begins so, such as nasbench201/cifar10")
     parser.add_argument("--samplers", nargs="+", default=None, help="some of them, by name")
     parser.add_argument("--folder", type=Path, default=Path("runs/tables"))
@@ -225,13 +227,16 @@ def write(path: Path, lines: list[str]) -> None:
 
 
 def measure(problem: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each sampler; those with the same number of seeds are run, and compared, together."""
-    chosen = samplers(options)
+    """A row for each sampler.
+
+    Regularised evolution meets what it knows thousands of times before some of its runs end: one batch of all its runs
+    has the fewest rounds.
+    """
     rows: list[dict[str, Any]] = []
-    for runs in dict.fromkeys(count for _, count in chosen.values()):
-        some = {name: sampler for name, (sampler, count) in chosen.items() if count == runs}
+    for name, (sampler, runs) in samplers(options).items():
+        together = runs if isinstance(sampler, RegularisedEvolution) else options.together
         comparison = Comparison(
-            problem.space, problem.fitness, some, range(runs), options.evaluations, together=options.together
+            problem.space, problem.fitness, {name: sampler}, range(runs), options.evaluations, together=together
         )
         with torch.inference_mode():
             rows += comparison.rows(comparison.run(options.folder / problem.name.replace("/", "-")))
