@@ -165,8 +165,8 @@ def test_a_prior_is_its_rank_among_random_architectures() -> None:
     space = Independent()
     prior = Prior(lambda genes, valid: genes[..., 0].double() ** 3, space)
     values = prior(torch.arange(5)[None, :, None].expand(1, 5, 6), torch.ones(1, 5, dtype=torch.bool))[0]
-    share = torch.arange(5, 0, -1) / 5 - 0.1  # better ones, and half of the equals
-    shape = -share.log()
+    share = torch.arange(5) / 5 + 0.1  # worse ones, and half of the equals
+    shape = torch.special.ndtri(share)
     wanted = (shape - shape.mean()) / shape.std(correction=0)
     assert values.tolist() == pytest.approx(wanted.tolist(), abs=0.15)
     many = prior(space.random(Noise([3]), 4000), torch.ones(1, 4000, dtype=torch.bool))

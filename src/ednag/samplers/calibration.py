@@ -45,12 +45,16 @@ class Prior:
         return self.score(genes, valid).double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
     def _shape(self, score: Tensor) -> Tensor:
-        """``-log`` of the share of random architectures that are better, ties counted half."""
+        """Normal quantile of the share of random architectures that are worse, ties counted half.
+
+        As normal scores of evaluations: with the logarithm of the share that is better, the very top of a prior stood so far
+        above the rest that tasks which are less alike were led astray.
+        """
         n = len(self._reference)
         score = score.contiguous()
         upto = torch.searchsorted(self._reference, score, right=True)
         below = torch.searchsorted(self._reference, score)
-        return -((n - (upto + below).double() / 2 + 0.5) / (n + 0.5)).log()
+        return torch.special.ndtri(((upto + below).double() / 2 + 0.5) / (n + 1))
 
 
 def random_valid(space: SearchSpace) -> Tensor:

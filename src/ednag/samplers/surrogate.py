@@ -56,7 +56,7 @@ class GaussianProcess:
         trust: sum of the coefficients that ``P`` priors (:class:`Prior`) are expected to have in the mean of the process,
             before any evaluation.
         certainty: how strongly, >= 0: each coefficient is ``N(trust / P, signal variance / (certainty P))``. Members
-            inform one with a weight of about 2 each, so that 20 is worth about ten evaluations.
+            inform one with a weight of about 2 each, so that 5 is worth two or three evaluations.
 
     Examples:
         >>> from ednag.spaces import NASBench201
@@ -78,7 +78,7 @@ class GaussianProcess:
         early: float = 50.0,
         features: bool = True,
         trust: float = 0.5,
-        certainty: float = 20.0,
+        certainty: float = 5.0,
     ) -> None:
         self.nuggets = (float(nugget),) if isinstance(nugget, (int, float)) else tuple(map(float, nugget))
         if gene_scale < 0 or feature_scale < 0 or not self.nuggets or min(self.nuggets) <= 0:
