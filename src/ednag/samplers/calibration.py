@@ -54,7 +54,8 @@ class Prior:
         score = score.contiguous()
         upto = torch.searchsorted(self._reference, score, right=True)
         below = torch.searchsorted(self._reference, score)
-        return torch.special.ndtri(((upto + below).double() / 2 + 0.5) / (n + 1))
+        quantile: Tensor = torch.special.ndtri(((upto + below).double() / 2 + 0.5) / (n + 1))
+        return quantile
 
 
 def random_valid(space: SearchSpace) -> Tensor:
