@@ -8,7 +8,7 @@ from ednag.core.noise import Noise
 from ednag.core.storage import load_state, save_state
 from ednag.fitness import KnowledgeFitness
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, RandomSearch, Sampler, State, surrogate
-from ednag.samplers.archive_diffusion import Members
+from ednag.samplers.members import Members, led_by
 from ednag.samplers.priors import Priors, informed
 from ednag.spaces import NASBench201, SearchSpace
 from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
@@ -179,6 +179,29 @@ def test_weights_lead_denoising_to_the_better_member() -> None:
     assert zeros[1] == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.slow
+def test_climbs_come_closer_to_the_optimum_of_a_large_space() -> None:
+    """What the best of 28 genes of five choices lacks, each with an effect of its own."""
+    effects = torch.randn(28, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def additive(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return effects[torch.arange(28), genes].sum(-1).where(valid, -torch.inf)
+
+    lacks = []
+    for climbs in (0, 3):
+        archive = ArchiveDiffusion(climbs=climbs).sample(Problem(Vast(), "genes"), additive, range(4), 240).archive
+        lacks.append(float((effects.amax(1).sum() - archive.fitness.amax(1)).mean()))
+    assert lacks[1] < 0.8 * lacks[0]
+
+
+def test_the_best_members_lead_the_climb_as_far_as_there_are_any() -> None:
+    genes = torch.arange(3)[None, :, None].expand(1, 3, 6)
+    real = torch.tensor([[True, False, True]])
+    members = Members(genes, real, torch.tensor([[1.0, 5.0, 0.0]], dtype=torch.float64), torch.zeros(1, 3).double())
+    parent = torch.full((1, 8, 6), 4)
+    assert led_by(members, parent)[0, :, 0].tolist() == [4, 4, 4, 4, 2, 0, 4, 4]
+
+
 def lucky(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Nothing but luck, which is the same whenever an architecture is evaluated."""
     luck = torch.sin(SPACE.identity(genes).double() * 12.9898) * 43758.5453 % 1
@@ -314,6 +337,8 @@ def test_knowledge_is_one_more_prior_of_a_sampler_that_takes_any() -> None:
         ({"pool": 0}, "pool"),
         ({"two_genes": 1.5}, "two_genes"),
         ({"patience": -1}, "patience"),
+        ({"climbs": -1}, "climbs"),
+        ({"parents": 1}, "parents"),
     ],
 )
 def test_bad_arguments_are_refused(option: dict, message: str) -> None:

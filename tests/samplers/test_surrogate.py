@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 
 from ednag.core.noise import Noise
 from ednag.samplers.calibration import Prior
+from ednag.samplers.evidence import likeliest
 from ednag.samplers.surrogate import GaussianProcess, normal_scores
 from ednag.spaces import NASBench201, SearchSpace
 from tests.reference import categorical_steps as reference
@@ -85,22 +86,52 @@ def test_optimism_falls_with_the_number_of_members() -> None:
     assert beta.tolist() == pytest.approx([2.5 * 50 / 90, 2.5 * 50 / 70], rel=1e-4)
 
 
-def test_the_likeliest_nugget_is_the_one_of_the_largest_marginal_likelihood() -> None:
+def test_the_likeliest_nugget_and_scale_are_those_of_the_largest_marginal_likelihood() -> None:
     model, known, target, member, _ = posed(SPACE, m=40)
     target[0] = (known[0].double() ** 2 @ torch.linspace(-1, 1, known.shape[-1], dtype=torch.float64)).sub(0.3)
-    found = model.likeliest(SPACE, known, target.where(member, 0.0), member)
+    found = torch.stack(likeliest(model, SPACE, known, target.where(member, 0.0), member), -1)
     for run in range(2):
         rows = [i for i in range(40) if member[run, i]]
         z = target[run, rows].numpy()
-        likelihood = []
-        for nugget in model.nuggets:
-            covariance, _ = textbook(model, SPACE, known[run, rows], known[run, :1], np.full(len(rows), nugget))
-            signal = z @ np.linalg.solve(covariance, z) / len(rows)
-            density = multivariate_normal(np.zeros(len(rows)), signal * covariance, allow_singular=False).logpdf(z)
-            likelihood.append(density - math.log(nugget / 0.15) ** 2 / 2)
-        assert float(found[run]) == model.nuggets[int(np.argmax(likelihood))]
-    assert found.tolist() == [0.05, 1.0]  # what the genes explain, and what nothing explains
-    assert GaussianProcess(nugget=0.3).likeliest(SPACE, known, target, member).tolist() == [0.3, 0.3]
+        smooth, _ = textbook(model, SPACE, known[run, rows], known[run, :1], np.zeros(len(rows)))
+
+        def density(nugget: float, scale: float, smooth: np.ndarray = smooth, z: np.ndarray = z) -> float:
+            covariance = smooth**scale + nugget * np.eye(len(z))
+            signal = z @ np.linalg.solve(covariance, z) / len(z)
+            found = multivariate_normal(np.zeros(len(z)), signal * covariance, allow_singular=False).logpdf(z)
+            return float(found - math.log(nugget / 0.15) ** 2 / 2 - math.log(scale) ** 2 / 2)
+
+        nugget = max(model.nuggets, key=lambda nugget: density(nugget, model.scales[0]))
+        scale = max(model.scales, key=lambda scale: density(nugget, scale))
+        assert found[run].tolist() == [nugget, scale]
+    assert found[:, 0].tolist() == [0.01, 1.0]  # what the genes explain, and what nothing explains
+    fixed = GaussianProcess(nugget=0.3, scales=2.0)
+    assert [one.tolist() for one in likeliest(fixed, SPACE, known, target, member)] == [[0.3, 0.3], [2.0, 2.0]]
+
+
+def test_a_larger_scale_is_chosen_for_what_only_near_neighbours_share() -> None:
+    """A product of two genes that no sum explains, seen densely."""
+    model, genes = GaussianProcess(), SPACE.random(Noise([4]), 220)
+    signs = (-1.0) ** (genes[..., :5] % 2)
+    target = signs.prod(-1).double()
+    target = target - target.mean()
+    member = torch.ones(1, 220, dtype=torch.bool)
+    assert likeliest(model, SPACE, model.embed(SPACE, genes), target, member)[1].tolist() == [4.0]
+    additive = (genes == 3).double().sum(-1)
+    additive = additive - additive.mean()
+    assert likeliest(model, SPACE, model.embed(SPACE, genes), additive, member)[1].tolist() == [1.0]
+
+
+def test_a_fitted_process_predicts_as_one_that_is_asked_at_once() -> None:
+    model, known, target, member, asked = posed(SPACE, m=40)
+    scale = torch.tensor([1.0, 4.0], dtype=torch.float64)
+    fitted = model.fit(SPACE, known, target, member, scale=scale)
+    for run in range(2):
+        rows = member[run].nonzero().flatten()
+        smooth, across = textbook(model, SPACE, known[run, rows], asked[run], np.zeros(len(rows)))
+        factor = smooth ** float(scale[run]) + model.nuggets[0] * np.eye(len(rows))
+        wanted = (across ** float(scale[run])).T @ np.linalg.solve(factor, target[run, rows].numpy())
+        assert fitted.predict(asked).mean[run].tolist() == pytest.approx(wanted.tolist(), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("space", [SPACE, Uneven()])

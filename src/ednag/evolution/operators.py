@@ -80,9 +80,10 @@ def mutate_some(genes: Tensor, cardinalities: Tensor, number: Tensor, order: Ten
         int64 ``(*B, L)``.
     """
     free = cardinalities > 1
-    place = order.where(free, 2.0).argsort(dim=-1, stable=True).argsort(-1)
+    order = order.where(free, 2.0)
+    last = order.sort(dim=-1).values.gather(-1, number.clamp(1, order.shape[-1])[..., None] - 1)
     step = 1 + torch.minimum((shift * (cardinalities - 1)).long(), (cardinalities - 2).clamp(min=0))
-    return torch.where((place < number[..., None]) & free, (genes + step) % cardinalities, genes)
+    return torch.where((order <= last) & (number > 0)[..., None] & free, (genes + step) % cardinalities, genes)
 
 
 def roulette(log_weight: Tensor, u: Tensor) -> Tensor:

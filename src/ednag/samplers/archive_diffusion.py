@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ednag.core.archive import average_rank, first_occurrence
+from ednag.core.archive import average_rank
 from ednag.core.noise import Noise
 from ednag.diffusion.categorical import denoise, uniform_genes
 from ednag.diffusion.mappings import FitnessMapping, Rank
 from ednag.diffusion.schedules import Levels, Schedule
-from ednag.evolution.operators import mutate_some, roulette
+from ednag.evolution.operators import roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.calibration import Score
-from ednag.samplers.limits import permitted, within_limits
-from ednag.samplers.posterior import declared_noise
+from ednag.samplers.evidence import likeliest
+from ednag.samplers.limits import within_limits
+from ednag.samplers.members import Members, declared, led_by
 from ednag.samplers.priors import Priors
-from ednag.samplers.problem import ENUMERABLE, Problem
-from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores
-from ednag.spaces.base import gene_strings
-
-
-@dataclass(frozen=True)
-class Members:
-    """What the current epoch of each run has evaluated, as far as the model looks back.
-
-    Attributes:
-        genes: int64 ``(R, M, L)``.
-        real: which entries count, bool ``(R, M)``; a run may have none.
-        rank: 0 is best, float64 ``(R, M)``.
-        worth: what the mapping turns into weights: the fitness, float64 ``(R, M)``.
-    """
-
-    genes: Tensor
-    real: Tensor
-    rank: Tensor
-    worth: Tensor
+from ednag.samplers.problem import ENUMERABLE
+from ednag.samplers.proposals import allowed, changed, in_turn, pick, unseen
+from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores, split
 
 
 class ArchiveDiffusion(Sampler):
@@ -51,14 +36,18 @@ class ArchiveDiffusion(Sampler):
        members that are alike and good.
     2. *Correct*: change one gene or two of each, which brings in what no member has.
     3. *Screen* these, and some uniform architectures, by the upper confidence bound of a Gaussian process on the archive
-       (:mod:`ednag.samplers.surrogate`). Only what was never evaluated, and is isomorphic to nothing evaluated, is proposed.
+       (:mod:`ednag.samplers.surrogate`); then, ``climbs`` times, what differs by a gene or two from the best of them (the
+       first time, from the best members as well). Only what was never evaluated, and is isomorphic to nothing evaluated,
+       is proposed, and nothing that is surely beyond a limit (:mod:`ednag.samplers.limits`).
     4. *Restart*: a run that did not improve for ``patience`` neighbourhoods (of all one-gene changes) opens a new epoch,
        as at its beginning with ``initial`` unscreened architectures; steps 1 to 3 see the epoch's members only.
 
-    By default, fitness enters through ranks alone; failures weigh nothing, and what a partial fitness does not know is left out. Where the pool has nothing new, uniform architectures are looked through, and in
-    spaces of up to 2^17 gene strings all of them.
+    By default, fitness enters through ranks alone; failures weigh nothing, and what a partial fitness does not know is left
+    out. If the pool has nothing new, uniform architectures are looked through, and in spaces of up to 2^17 gene strings all
+    of them.
 
-    How much of the fitness is luck, the surrogate judges from the members, anew whenever an epoch has grown by an eighth.
+    How much of the fitness is luck, and how far an architecture says something of others, the surrogate judges from the
+    members, anew whenever an epoch has grown by an eighth (:mod:`ednag.samplers.evidence`).
 
     What each part is worth is measured in ``docs/results.md``. *Recombination* does not earn its place: whole members drawn by
     weight, instead of genes denoised one by one, did as well wherever it was measured.
@@ -78,6 +67,9 @@ class ArchiveDiffusion(Sampler):
         two_genes: probability that the corrector changes two genes instead of one.
         patience: neighbourhoods without improvement that end an epoch; 0 for never.
         window: members that the model looks at: the latest half and the best of the others. Bounds the cost of a round.
+        climbs: how often the best of the screened are varied and screened again, >= 0.
+        children: variations each time.
+        parents: how many are varied, >= 2.
         surrogate: settings of the screen; the defaults if omitted.
         denoise: whether to denoise; else the corrector is given noise.
         recombine: whether each gene is denoised by itself; else whole members are drawn by weight, which is what
@@ -116,6 +108,9 @@ class ArchiveDiffusion(Sampler):
         two_genes: float = 0.4,
         patience: float = 10.0,
         window: int = 256,
+        climbs: int = 3,
+        children: int = 48,
+        parents: int = 16,
         surrogate: GaussianProcess | None = None,
         denoise: bool = True,
         recombine: bool = True,
@@ -130,6 +125,10 @@ class ArchiveDiffusion(Sampler):
                 raise ValueError(f"{name} must be >= 1, got {value}")
         if batch_max < batch or window < 2:
             raise ValueError(f"need batch_max >= batch and window >= 2, got {batch_max} and {window}")
+        if climbs < 0 or children < 1 or parents < 2:
+            raise ValueError(
+                f"need climbs >= 0, children >= 1 and parents >= 2, got {climbs}, {children} and {parents}"
+            )
         if not 0 <= two_genes <= 1 or patience < 0:
             raise ValueError(f"need two_genes in [0, 1] and patience >= 0, got {two_genes} and {patience}")
         self.initial, self.batch, self.batch_growth, self.batch_max = initial, batch, batch_growth, batch_max
@@ -139,6 +138,7 @@ class ArchiveDiffusion(Sampler):
         self.patience, self.window = patience, window
         self.denoise, self.recombine, self.weigh, self.correct = denoise, recombine, weigh, correct
         self.surrogate = (surrogate or GaussianProcess()) if screen else None
+        self.climbs, self.children, self.parents = climbs if screen else 0, children, parents
         self.priors = list(priors or [])
 
     def start(self, state: State) -> State:
@@ -146,15 +146,16 @@ class ArchiveDiffusion(Sampler):
 
         The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
         evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
-        last improvement; ``best`` of the epoch; ``nugget``, how noisy the fitness seems, chosen anew when ``judge``
-        architectures are evaluated; and ``exhausted``, whether nothing new is left.
+        last improvement; ``best`` of the epoch; ``nugget``, how noisy the fitness seems, and ``scale``, how local, chosen anew
+        when ``judge`` architectures are evaluated; and ``exhausted``, whether nothing new is left.
         """
         zero = torch.zeros_like(state.archive.count)
         first = self.initial + len(state.space.seeds())
         memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero}
         memory["best"] = torch.full(zero.shape, -torch.inf, dtype=torch.float64, device=zero.device)
-        nugget = 1.0 if self.surrogate is None else self.surrogate.nuggets[0]
+        nugget, scale = (1.0, 1.0) if self.surrogate is None else (self.surrogate.nuggets[0], self.surrogate.scales[0])
         memory["judge"], memory["nugget"] = zero, torch.full_like(memory["best"], nugget)
+        memory["scale"] = torch.full_like(memory["best"], scale)
         memory["exhausted"] = torch.zeros_like(zero, dtype=torch.bool)
         return replace(state, memory=memory)
 
@@ -167,13 +168,16 @@ class ArchiveDiffusion(Sampler):
         opening = state.memory["opening"] > 0
         if state.step == 0:
             pool, score = self._first(state)
+            score = allowed(state.problem, pool, score)
         else:
             members = self._members(state)
-            state = self._judge_noise(state, members)
-            pool = self._pool(state, members)
-            score = self._score(state, members, pool, opening)
+            state = self._judge(state, members)
+            pool, value = self._climb(state, members, self._pool(state, members), self._scoring(state, members))
+            score = (
+                allowed(state.problem, pool, in_turn(pool)).where(opening[:, None], value) if opening.any() else value
+            )
         lottery = (state.noise.uniform(1)[:, 0] * 2**24).long()
-        return self._pick(state, pool, score, want, lottery)
+        return self._propose(state, pool, score, want, lottery)
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
         """Note progress, and open a new epoch where there was none for too long."""
@@ -196,6 +200,7 @@ class ArchiveDiffusion(Sampler):
                 "best": torch.maximum(memory["best"], top).where(~over, -torch.inf),
                 "judge": torch.where(over, count, memory["judge"]),
                 "nugget": memory["nugget"],
+                "scale": memory["scale"],
                 "exhausted": memory["exhausted"],
             },
         )
@@ -221,9 +226,9 @@ class ArchiveDiffusion(Sampler):
         pool = state.space.random(state.noise, 8 * self.initial)
         seeds = state.space.seeds().to(pool.device).expand(len(pool), -1, -1)
         pool = within_limits(state.problem, torch.cat([seeds, pool], 1), state.noise)
-        turn = torch.arange(pool.shape[1], device=pool.device)
         if not self.priors:
-            return pool, -turn.double().expand(pool.shape[:2])
+            return pool, in_turn(pool)
+        turn = torch.arange(pool.shape[1], device=pool.device)
         best = self._believed(state).best.expand(len(pool), -1, -1)
         turns = torch.cat([2 * turn + 1, 2 * torch.arange(best.shape[1], device=pool.device)])
         return torch.cat([pool, best], 1), -turns.double().expand(len(pool), -1)
@@ -249,9 +254,7 @@ class ArchiveDiffusion(Sampler):
             parent = roulette(self._log_weight(members), u[:, 0, :, 0].contiguous())
             genes = members.genes.gather(1, parent[..., None].expand(-1, -1, length))
         if self.correct:
-            v = noise.uniform(self.pool, 1 + 2 * length)
-            number = 1 + (v[..., 0] < self.two_genes).long()
-            genes = mutate_some(genes, cardinalities, number, v[..., 1 : 1 + length], v[..., 1 + length :])
+            genes = changed(space, genes, self.two_genes, noise.uniform(self.pool, 1 + 2 * length))
         return within_limits(state.problem, torch.cat([uniform, genes], 1), noise)
 
     def _log_weight(self, members: Members) -> Tensor:
@@ -259,89 +262,96 @@ class ArchiveDiffusion(Sampler):
         worth = members.worth if self.weigh else torch.zeros_like(members.worth)
         return self.mapping(worth, members.real)
 
-    def _judge_noise(self, state: State, members: Members) -> State:
-        """Choose the surrogate's nugget anew in runs whose epoch has grown by an eighth since."""
+    def _judge(self, state: State, members: Members) -> State:
+        """Choose the surrogate's nugget and scale anew in runs whose epoch has grown by an eighth since."""
         count, memory = state.archive.count, state.memory
         due = (count >= memory["judge"]).nonzero().flatten()
-        if self.surrogate is None or len(self.surrogate.nuggets) == 1 or len(due) == 0:
+        model = self.surrogate
+        if model is None or len(model.nuggets) * len(model.scales) == 1 or len(due) == 0:
             return state
-        real, noise = members.real[due], _declared(state.problem, members, self.surrogate)[due]
-        known = self.surrogate.embed(state.space, members.genes[due])
-        nugget = self.surrogate.likeliest(state.space, known, normal_scores(members.rank[due], real), real, noise)
+        real, noise = members.real[due], declared(state.problem, members, model)[due]
+        known, target = model.embed(state.space, members.genes[due]), normal_scores(members.rank[due], real)
+        chosen = likeliest(model, state.space, known, target, real, noise, memory["scale"][due])
         later = count + ((count - memory["epoch"]) // 8).clamp(min=4)
-        judge = memory["judge"].index_copy(0, due, later[due])
-        return replace(state, memory={**memory, "judge": judge, "nugget": memory["nugget"].index_copy(0, due, nugget)})
+        new = zip(("judge", "nugget", "scale"), (later[due], *chosen), strict=True)
+        return replace(
+            state, memory={**memory, **{name: memory[name].index_copy(0, due, value) for name, value in new}}
+        )
 
-    def _score(self, state: State, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
-        """Order of preference, ``(R, N)``: the surrogate's; uniform ones first, by turns, while an epoch opens."""
-        turn = torch.arange(pool.shape[1], device=pool.device).double()
-        plain = -turn.expand(pool.shape[:2])
+    def _scoring(self, state: State, members: Members) -> Callable[[Tensor], Tensor]:
+        """How proposals ``(R, N, L)`` are scored, ``(R, N)``: by the surrogate's bound; in turn if there is none."""
         model = self.surrogate
         if model is None:
-            return plain.where(opening[:, None], -((turn - self.uniform) % pool.shape[1]))
-        space, target = state.space, normal_scores(members.rank, members.real)
-        known, asked = (model.embed(space, genes) for genes in (members.genes, pool))
+            return lambda pool: in_turn(pool, first=self.uniform)
+        space, memory = state.space, state.memory
+        target, noise = normal_scores(members.rank, members.real), declared(state.problem, members, model)
         priors = self._believed(state) if self.priors else None
-        prior = () if priors is None else (priors(members.genes, members.real), priors(pool, space.valid(pool)))
-        bound = in_parts(
-            lambda known, target, real, asked, nugget, noise, *prior: model.score(
-                space, known, target, real, asked, (prior[0], prior[1]) if prior else None, nugget, noise
-            ),
-            *(known, target, members.real, asked, state.memory["nugget"], _declared(state.problem, members, model)),
-            *prior,
-        )
-        return plain.where(opening[:, None], bound)
+        prior = () if priors is None else (priors(members.genes, members.real),)
+        fitted = [
+            model.fit(space, known, target, real, more[0] if more else None, nugget, noise, scale)
+            for known, target, real, nugget, noise, scale, *more in split(
+                model.embed(space, members.genes),
+                target,
+                members.real,
+                memory["nugget"],
+                noise,
+                memory["scale"],
+                *prior,
+            )
+        ]
+
+        def score(pool: Tensor) -> Tensor:
+            more = () if priors is None else (priors(pool, space.valid(pool)),)
+            parts = split(model.embed(space, pool), *more)
+            return torch.cat([one.bound(*part) for one, part in zip(fitted, parts, strict=True)])
+
+        return score
+
+    def _climb(
+        self, state: State, members: Members, pool: Tensor, score: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Score a pool, and what differs in a gene or two from the best members and the best of the pool, repeatedly.
+
+        Returns:
+            the larger pool, ``(R, N, L)``, and its scores, see :func:`ednag.samplers.proposals.allowed`.
+        """
+        value = allowed(state.problem, pool, score(pool))
+        if self.climbs == 0:
+            return pool, value
+        space = state.space
+        u = state.noise.uniform(self.climbs, self.children, 1 + 2 * space.num_genes)
+        turn = torch.arange(self.children, device=pool.device) % self.parents
+        for step in range(self.climbs):
+            top = value.argsort(dim=1, descending=True, stable=True)[:, : self.parents]
+            parent = pool.gather(1, top[..., None].expand(-1, -1, space.num_genes))
+            if step == 0:
+                parent = led_by(members, parent)
+            child = changed(space, parent[:, turn], self.two_genes, u[:, step])
+            pool = torch.cat([pool, child], 1)
+            value = torch.cat([value, allowed(state.problem, child, score(child))], 1)
+        return pool, value
 
     def _believed(self, state: State) -> Priors:
         """The priors, put on the scale of ranks in this space."""
         problem, device = state.problem, state.noise.device
         return problem.derive("priors", lambda: Priors(self.priors, problem, device))
 
-    def _pick(self, state: State, pool: Tensor, score: Tensor, want: Tensor, lottery: Tensor) -> tuple[State, Tensor]:
-        """Take the best-scored architectures that are valid, new, and not isomorphic to each other, ``(R, k, L)``."""
-        problem = state.problem
-        valid = permitted(problem, pool)
-        keys = problem.key(pool.where(valid[..., None], 0))
-        score = score.masked_fill(~valid | state.archive.find(keys)[0], -torch.inf)
-        picks, found = [], []
-        for turn in range(int(want.max())):
-            value, best = score.max(1, keepdim=True)
-            picks.append(best)
-            found.append((value > -torch.inf) & (turn < want[:, None]))
-            score = score.masked_fill(keys == keys.gather(1, best), -torch.inf)
-        pick, ok = torch.cat(picks, 1), torch.cat(found, 1)
-        genes = pool.gather(1, pick[..., None].expand(-1, -1, pool.shape[-1]))
+    def _propose(
+        self, state: State, pool: Tensor, score: Tensor, want: Tensor, lottery: Tensor
+    ) -> tuple[State, Tensor]:
+        """Take the best of a pool; where it has too little that is new, look further, ``(R, k, L)``."""
+        problem, archive = state.problem, state.archive
+        genes, keys, ok = pick(problem, archive, pool, score, want)
         exhausted = state.memory["exhausted"].clone()
         for run in ((ok.sum(1) < want) & ~exhausted).nonzero().flatten().tolist():
-            known = torch.cat([state.archive.keys[run], keys[run, pick[run, ok[run]]]])
+            known = torch.cat([archive.keys[run], keys[run, ok[run]]])
             missing = int(want[run] - ok[run].sum())
-            more = self._unseen(problem, known, missing, Noise([int(lottery[run])], pool.device))
+            more = unseen(problem, known, missing, Noise([int(lottery[run])], pool.device))
             place = (~ok[run]).nonzero().flatten()[: len(more)]
             genes[run, place], ok[run, place] = more, True
             exhausted[run] = len(more) < missing and problem.space.size <= ENUMERABLE
-        repeat = torch.where(state.archive.count[:, None, None] > 0, state.archive.genes[:, :1], pool[:, :1])
-        genes = genes.where(ok[..., None], repeat)
-        return replace(state, memory={**state.memory, "exhausted": exhausted}), genes
-
-    def _unseen(self, problem: Problem, known: Tensor, number: int, noise: Noise) -> Tensor:
-        """Look for new architectures in the whole space where it is small, else among uniform ones, ``(n, L)``."""
-        space = problem.space
-        if space.size <= ENUMERABLE:
-            genes = gene_strings(space.cardinalities, noise.device)
-            genes = genes[noise.uniform(space.size)[0].argsort()]
-        else:
-            genes = within_limits(problem, space.random(noise, 4096 if not problem.screened else 256), noise)[0]
-        genes = genes[permitted(problem, genes)]
-        keys = problem.key(genes)
-        return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
-
-
-def _declared(problem: Problem, members: Members, model: GaussianProcess) -> Tensor:
-    """Variance that the fitness declares of each member, relative to the model's signal, float64 ``(R, M)``."""
-    error = None if problem.error is None else problem.error(members.genes, members.worth)
-    if error is None:
-        return torch.zeros_like(members.rank)
-    return model.relative(declared_noise(members.worth, error, members.real))
+        repeat = torch.where(archive.count[:, None, None] > 0, archive.genes[:, :1], pool[:, :1])
+        return replace(state, memory={**state.memory, "exhausted": exhausted}), genes.where(ok[..., None], repeat)
 
 
 LEVELS = (0.2, 0.45, 0.7, 1.0)

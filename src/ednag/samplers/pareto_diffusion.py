@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from ednag.core.archive import average_rank, feasible
 from ednag.evolution.pareto import expected_gain, gap_to_front
-from ednag.samplers.archive_diffusion import ArchiveDiffusion, Members
+from ednag.samplers.archive_diffusion import ArchiveDiffusion
 from ednag.samplers.base import State
+from ednag.samplers.members import Members
 from ednag.samplers.problem import Problem
 from ednag.samplers.surrogate import GaussianProcess, normal_scores
 from ednag.spaces import SearchSpace
@@ -48,8 +50,8 @@ class ParetoDiffusion(ArchiveDiffusion):
         optimism: factor on the predicted deviation, > 0.
         shortlist: proposals per round whose cost is really asked for where it takes time, >= 1.
         surrogate: the model of fitness; by default one with little noise, whose features weigh more than the genes.
-        options: further settings of :class:`ArchiveDiffusion`. There are no epochs here: a front has no single optimum to
-            be stuck at.
+        options: further settings of :class:`ArchiveDiffusion`. There are no epochs here, as a front has no single optimum
+            to be stuck at, and no climbs.
 
     Examples:
         >>> from ednag.samplers import Problem
@@ -76,7 +78,7 @@ class ParetoDiffusion(ArchiveDiffusion):
         if optimism <= 0 or shortlist < 1:
             raise ValueError(f"need optimism > 0 and shortlist >= 1, got {optimism} and {shortlist}")
         model = surrogate or GaussianProcess(gene_scale=0.25, feature_scale=0.42, nugget=0.005)
-        super().__init__(initial=initial, patience=0, surrogate=model, **options)
+        super().__init__(initial=initial, patience=0, surrogate=model, climbs=0, **options)
         self.optimism, self.shortlist = optimism, shortlist
 
     def start(self, state: State) -> State:
@@ -106,24 +108,28 @@ class ParetoDiffusion(ArchiveDiffusion):
         by_gap = average_rank(-gap_to_front(cost, -rank, real), real)
         return FrontMembers(genes, real, by_gap, -by_gap, normal_scores(rank, real), cost)
 
-    def _score(self, state: State, members: Members, pool: Tensor, opening: Tensor) -> Tensor:
-        """Order of preference, ``(R, N)``: log expected gain; uniform ones first, by turns, at the beginning."""
+    def _scoring(self, state: State, members: Members) -> Callable[[Tensor], Tensor]:
+        """Score proposals ``(R, N, L)`` by the log of the expected gain, ``(R, N)``; ``-inf`` for what can gain nothing."""
         if self.surrogate is None or not isinstance(members, FrontMembers):
-            return super()._score(state, members, pool, opening)
-        problem = state.problem
-        known, asked = (self.surrogate.embed(problem.space, genes) for genes in (members.genes, pool))
-        mean, deviation, _ = self.surrogate.predict(problem.space, known, members.target, members.real, asked)
-        valid = problem.space.valid(pool)
-        if problem.cost is not None and not problem.cost.quick:
-            guess = self._predicted_cost(problem.space, members, known, asked)
-            likely = self._gain(members, mean, deviation, guess).where(valid, -torch.inf)
-            worst = likely.sort(1, descending=True).values[:, min(self.shortlist, pool.shape[1]) - 1, None]
-            valid = valid & (likely >= worst) & ~opening[:, None]
-        cost = self._ask_cost(problem, pool, valid)
-        hopeful = valid & cost.isfinite() & ~self._known_cheaper(problem.space, members, pool, valid, cost)
-        gain = self._gain(members, mean, deviation, cost).where(hopeful, -torch.inf)
-        plain = -torch.arange(pool.shape[1], device=pool.device).double().expand(pool.shape[:2])
-        return plain.where(opening[:, None], gain)
+            return super()._scoring(state, members)
+        problem, opening = state.problem, state.memory["opening"] > 0
+        known = self.surrogate.embed(problem.space, members.genes)
+        fitted = self.surrogate.fit(problem.space, known, members.target, members.real)
+
+        def score(pool: Tensor) -> Tensor:
+            asked = fitted.process.embed(problem.space, pool)
+            mean, deviation, _ = fitted.predict(asked)
+            valid = problem.space.valid(pool)
+            if problem.cost is not None and not problem.cost.quick:
+                guess = self._predicted_cost(problem.space, members, known, asked)
+                likely = self._gain(members, mean, deviation, guess).where(valid, -torch.inf)
+                worst = likely.sort(1, descending=True).values[:, min(self.shortlist, pool.shape[1]) - 1, None]
+                valid = valid & (likely >= worst) & ~opening[:, None]
+            cost = self._ask_cost(problem, pool, valid)
+            hopeful = valid & cost.isfinite() & ~self._known_cheaper(problem.space, members, pool, valid, cost)
+            return self._gain(members, mean, deviation, cost).where(hopeful, -torch.inf)
+
+        return score
 
     def _known_cheaper(
         self, space: SearchSpace, members: FrontMembers, pool: Tensor, valid: Tensor, cost: Tensor

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ednag.core.archive import Archive, average_rank, feasible
+from ednag.samplers.evidence import likeliest
 from ednag.samplers.problem import Problem
 from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores
 
@@ -56,8 +57,9 @@ def posterior_mean(problem: Problem, archive: Archive, process: GaussianProcess 
     noise = torch.zeros_like(fitness) if error is None else model.relative(declared_noise(fitness, error, member))
 
     def smooth(known: Tensor, target: Tensor, member: Tensor, noise: Tensor) -> Tensor:
-        nugget = model.likeliest(problem.space, known, target, member, noise)
-        return model.predict(problem.space, known, target, member, known, nugget=nugget, noise=noise).mean
+        nugget, scale = likeliest(model, problem.space, known, target, member, noise)
+        fitted = model.fit(problem.space, known, target, member, nugget=nugget, noise=noise, scale=scale)
+        return fitted.predict(known).mean
 
     target = normal_scores(average_rank(fitness, member), member)
     mean = in_parts(smooth, model.embed(problem.space, genes), target, member, noise)

@@ -38,17 +38,68 @@ class Prediction(NamedTuple):
     luck: Tensor
 
 
+class Fitted(NamedTuple):
+    """A process that has seen its members, ready to be asked; see :meth:`GaussianProcess.fit`.
+
+    Attributes:
+        space: what the genes mean.
+        process: whose kernel it has.
+        known: the members, see :meth:`GaussianProcess.embed`, ``(R, M, D)``.
+        member: which of them count, bool ``(R, M)``.
+        factor: Cholesky factor of the covariance of their noisy values, float64 ``(R, M, M)``.
+        weight: what each member adds to the mean, per unit of the kernel, float64 ``(R, M, 1)``.
+        signal: deviation of the signal, float64 ``(R,)``.
+        luck: deviation of the noise, float64 ``(R,)``.
+        scale: see :meth:`GaussianProcess.kernel`, ``(R,)``; ``None`` for 1.
+        centre: mean of the priors over members, float64 ``(R, 1, P)``; ``None`` if there are no priors.
+        share: coefficients of the priors, float64 ``(R, P, 1)``; ``None`` likewise.
+    """
+
+    space: SearchSpace
+    process: GaussianProcess
+    known: Tensor
+    member: Tensor
+    factor: Tensor
+    weight: Tensor
+    signal: Tensor
+    luck: Tensor
+    scale: Tensor | None
+    centre: Tensor | None
+    share: Tensor | None
+
+    def predict(self, asked: Tensor, prior: Tensor | None = None) -> Prediction:
+        """Predict architectures ``(R, N, D)``, of which the priors say ``(R, N, P)``."""
+        cross = self.process.kernel(self.space, asked, self.known, self.member, self.scale)
+        v = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
+        mean = (cross @ self.weight).squeeze(-1)
+        if prior is not None and self.centre is not None and self.share is not None:
+            mean = mean + ((prior - self.centre) @ self.share).squeeze(-1)
+        left = (1 - torch.linalg.vector_norm(v, dim=-2).square()).clamp(min=1e-6)
+        return Prediction(mean, self.signal[:, None] * left.sqrt(), self.luck)
+
+    def bound(self, asked: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Upper confidence bound of the value with its luck, float64 ``(R, N)``; see :meth:`GaussianProcess.score`."""
+        mean, deviation, luck = self.predict(asked, prior)
+        first, last = self.process.beta
+        number = self.member.sum(-1, keepdim=True).clamp(min=1)
+        beta = (first * self.process.early / number).clamp(last, first)
+        bound = mean + beta * (deviation.square() + luck.square()[:, None]).sqrt()
+        return (bound * 2**20).round() / 2**20
+
+
 class GaussianProcess:
     """Exact Gaussian-process regression on the archive, with a fixed kernel, a profiled signal and a chosen noise.
 
     What a fitness says of an architecture is partly luck: of its training, of its validation images. How much, relative
     to what the kernel explains, differs between tasks by a factor of 20, so that no fixed share serves all of them; each
-    run takes the likeliest of a few (:meth:`likeliest`).
+    run takes the likeliest of a few (:func:`ednag.samplers.evidence.likeliest`).
 
     Args:
         gene_scale: mean exponent of the gene part of the kernel between two random architectures, >= 0.
         feature_scale: the same for the features of the space, >= 0.
         nugget: noise variance relative to the signal's, > 0; of several, each run takes the likeliest.
+        scales: factors >= 1 on the exponent of the kernel, of which each run takes the likeliest: 1 for what is nearly a sum
+            of effects, more where genes depend on each other.
         beta: deviations that :meth:`score` adds to the mean, >= 0: the first number for up to ``early`` members, from there
             on fewer, in inverse proportion to the number of members, down to the second.
         early: see ``beta``, > 0.
@@ -73,18 +124,22 @@ class GaussianProcess:
         self,
         gene_scale: float = 0.25,
         feature_scale: float = 0.21,
-        nugget: float | Sequence[float] = (0.05, 0.15, 0.4, 1.0),
+        nugget: float | Sequence[float] = (0.01, 0.05, 0.15, 0.4, 1.0),
+        scales: float | Sequence[float] = (1.0, 4.0),
         beta: tuple[float, float] = (2.5, 1.2),
         early: float = 50.0,
         features: bool = True,
         trust: float = 0.5,
         certainty: float = 5.0,
     ) -> None:
+        self.scales = (float(scales),) if isinstance(scales, (int, float)) else tuple(map(float, scales))
         self.nuggets = (float(nugget),) if isinstance(nugget, (int, float)) else tuple(map(float, nugget))
         if gene_scale < 0 or feature_scale < 0 or not self.nuggets or min(self.nuggets) <= 0:
             raise ValueError(
                 f"need gene_scale, feature_scale >= 0 and nugget > 0; got {gene_scale}, {feature_scale} and {nugget}"
             )
+        if not self.scales or min(self.scales) < 1:
+            raise ValueError(f"need scales >= 1, got {scales}")
         if not 0 <= beta[1] <= beta[0] or early <= 0 or certainty < 0:
             raise ValueError(
                 f"need beta of two numbers >= 0 that don't rise, early > 0, certainty >= 0; "
@@ -117,19 +172,26 @@ class GaussianProcess:
             self._weights = (space, ((torch.cat(parts) * 2**20).round() / 2**20).float())
         return self._weights[1]
 
-    def kernel(self, space: SearchSpace, a: Tensor, b: Tensor, member: Tensor) -> Tensor:
+    def kernel(self, space: SearchSpace, a: Tensor, b: Tensor, member: Tensor, scale: Tensor | None = None) -> Tensor:
         """Kernel between two sets of architectures, below 1e-26 where the second is not a member.
-
-        The exponent is a sum of multiples of 2^-20, exact in float32 in any order (while below 16).
 
         Args:
             space: what the genes mean.
             a: see :meth:`embed`, ``(R, N, D)``.
             b: ``(R, M, D)``.
             member: bool ``(R, M)``.
+            scale: factor on the exponent of each run, >= 1, ``(R,)``; 1 if omitted.
 
         Returns:
             float64 ``(R, N, M)``, in ``[0, 1]``.
+        """
+        exponent = self.exponent(space, a, b, member)
+        return (exponent if scale is None else exponent.mul_(scale[:, None, None])).exp_()
+
+    def exponent(self, space: SearchSpace, a: Tensor, b: Tensor, member: Tensor) -> Tensor:
+        """Logarithm of :meth:`kernel` at a scale of 1, float64 ``(R, N, M)``.
+
+        It is a sum of multiples of 2^-20, exact in float32 in any order (while below 16).
         """
         weights = self.weights(space).to(a.device)
         left, right = a * (2 * weights), b * weights
@@ -137,7 +199,7 @@ class GaussianProcess:
         right_norm = -(right * b).sum(-1, keepdim=True).where(member[..., None], 64.0)
         left = torch.cat([left, left_norm, torch.ones_like(left_norm)], -1)
         right = torch.cat([b, torch.ones_like(right_norm), right_norm], -1)
-        return (left @ right.mT).double().exp_()
+        return (left @ right.mT).double()
 
     def relative(self, variance: Tensor) -> Tensor:
         """Relate variances of standardised values to the signal's, any shape.
@@ -146,38 +208,6 @@ class GaussianProcess:
         variance 1 spreads the values of a run by what is left to 1.
         """
         return -variance * math.expm1(-self.gene_scale - self.feature_scale)
-
-    def likeliest(
-        self, space: SearchSpace, known: Tensor, target: Tensor, member: Tensor, noise: Tensor | None = None
-    ) -> Tensor:
-        """Choose the nugget of each run by the marginal likelihood of its members (Rasmussen & Williams 2006, eq. 5.8).
-
-        While members are few, a log-normal prior around :data:`USUAL_NUGGET` decides.
-
-        Args:
-            space: what the genes mean.
-            known: the evaluated architectures, see :meth:`embed`, ``(R, M, D)``.
-            target: their values, float64 ``(R, M)``, zero mean over members, 0 elsewhere.
-            member: which of them count, bool ``(R, M)``.
-            noise: see :meth:`predict`.
-
-        Returns:
-            float64 ``(R,)``, the smallest of equally likely ones.
-        """
-        nuggets = torch.tensor(self.nuggets, dtype=torch.float64, device=known.device)
-        if len(nuggets) == 1:
-            return nuggets.expand(len(known))
-        covariance, number = self.kernel(space, known, known, member), member.sum(-1)
-        likelihood = []
-        for nugget in self.nuggets:
-            factor = _factor(covariance, member, covariance.new_full((len(known),), nugget), noise)
-            b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
-            signal = b.square().sum((-2, -1)) / number.clamp(min=1)
-            volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # rows of no member add log 1
-            usual = math.log(nugget / USUAL_NUGGET) ** 2 / 2
-            likelihood.append(-number / 2 * signal.clamp(min=1e-9).log() - volume - usual)
-        best = (torch.stack(likelihood, -1) * 2**16).round().argmax(-1)
-        return nuggets[best]
 
     def predict(
         self,
@@ -207,21 +237,39 @@ class GaussianProcess:
             noise: variance of each value that its evaluation declared, relative to the signal's, see :meth:`relative`,
                 float64 ``(R, M)``; none if omitted.
         """
+        fitted = self.fit(space, known, target, member, None if prior is None else prior[0], nugget, noise)
+        return fitted.predict(asked, None if prior is None else prior[1])
+
+    def fit(
+        self,
+        space: SearchSpace,
+        known: Tensor,
+        target: Tensor,
+        member: Tensor,
+        prior: Tensor | None = None,
+        nugget: Tensor | None = None,
+        noise: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Fitted:
+        """Look at the members once, to predict any number of times.
+
+        Arguments are those of :meth:`predict`; ``prior`` is what priors say of ``known``, and ``scale`` is the factor on the
+        exponent of each run, ``(R,)``, 1 if omitted.
+        """
         if nugget is None:
             nugget = torch.full((len(known),), self.nuggets[0], dtype=torch.float64, device=known.device)
-        factor = _factor(self.kernel(space, known, known, member), member, nugget, noise)
-        v = torch.linalg.solve_triangular(factor, self.kernel(space, asked, known, member).mT, upper=False)
+        factor = noisy_factor(self.kernel(space, known, known, member, scale), member, nugget, noise)
         b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
-        shift: Tensor | float = 0.0
+        centre = share = None
         if prior is not None:
             real = member[..., None]
-            centre = (prior[0] * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp(min=1)
-            p = torch.linalg.solve_triangular(factor, (prior[0] - centre) * real, upper=False)
+            centre = (prior * real).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp(min=1)
+            p = torch.linalg.solve_triangular(factor, (prior - centre) * real, upper=False)
             share = self._shares(p, b)
-            b, shift = b - p @ share, ((prior[1] - centre) @ share).squeeze(-1)
+            b = b - p @ share
         signal = (b.square().sum((-2, -1)) / member.sum(-1).clamp(min=1)).sqrt()
-        left = (1 - torch.linalg.vector_norm(v, dim=-2).square()).clamp(min=1e-6)
-        return Prediction((v.mT @ b).squeeze(-1) + shift, signal[:, None] * left.sqrt(), signal * nugget.sqrt())
+        weight = torch.linalg.solve_triangular(factor.mT, b, upper=True)
+        return Fitted(space, self, known, member, factor, weight, signal, signal * nugget.sqrt(), scale, centre, share)
 
     def _shares(self, p: Tensor, b: Tensor) -> Tensor:
         """Posterior means of the priors' coefficients, ``(R, P, 1)``.
@@ -254,18 +302,11 @@ class GaussianProcess:
         Rounded to 2^-20, far above rounding errors and far below anything that matters: scores that are equal in exact
         arithmetic are equal, however the batch is laid out.
         """
-        mean, deviation, luck = self.predict(space, known, target, member, asked, prior, nugget, noise)
-        number = member.sum(-1, keepdim=True).clamp(min=1)
-        beta = (self.beta[0] * self.early / number).clamp(*self.beta[::-1])
-        bound = mean + beta * (deviation.square() + luck.square()[:, None]).sqrt()
-        return (bound * 2**20).round() / 2**20
+        fitted = self.fit(space, known, target, member, None if prior is None else prior[0], nugget, noise)
+        return fitted.bound(asked, None if prior is None else prior[1])
 
 
-USUAL_NUGGET = 0.15
-"""Noise variance, relative to the signal's, that is likeliest before any evaluation."""
-
-
-def _factor(covariance: Tensor, member: Tensor, nugget: Tensor, noise: Tensor | None) -> Tensor:
+def noisy_factor(covariance: Tensor, member: Tensor, nugget: Tensor, noise: Tensor | None) -> Tensor:
     """Cholesky factor of the covariance of noisy values, ``(R, M, M)``; rows of no member are of the identity."""
     noisy = covariance * member[..., None]
     variance = nugget[:, None] if noise is None else nugget[:, None] + noise
@@ -306,7 +347,12 @@ def standardise(values: Tensor, member: Tensor) -> Tensor:
 
 def in_parts(function: Callable[..., Tensor], *of: Tensor) -> Tensor:
     """Apply a function to :data:`RUNS` runs at a time; each tensor, and the result, has a leading dimension ``R``."""
-    return torch.cat([function(*part) for part in zip(*(torch.split(one, RUNS) for one in of), strict=True)])
+    return torch.cat([function(*part) for part in split(*of)])
+
+
+def split(*of: Tensor) -> list[tuple[Tensor, ...]]:
+    """Split tensors with a leading dimension ``R`` into parts of :data:`RUNS` runs."""
+    return list(zip(*(torch.split(one, RUNS) for one in of), strict=True))
 
 
 RUNS = 32

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -37,6 +38,13 @@ def genes_of(codes: Tensor, cardinalities: Sequence[int]) -> tuple[Tensor, Tenso
         digits.append(codes % cardinality)
         codes = codes // cardinality
     return torch.stack(digits[::-1], -1), codes
+
+
+@cache
+def place_values(cardinalities: tuple[int, ...]) -> tuple[int, ...]:
+    """Weight of each gene in :meth:`SearchSpace.code`: the product of all later cardinalities, as a 64-bit integer."""
+    products = accumulate(reversed(cardinalities[1:]), lambda a, b: a * b, initial=1)
+    return tuple((value + 2**63) % 2**64 - 2**63 for value in reversed(list(products)))
 
 
 @dataclass(frozen=True)
@@ -152,10 +160,8 @@ class SearchSpace(ABC):
         Returns:
             int64 ``(*B,)``, non-negative; the first gene is the most significant digit.
         """
-        code = torch.zeros(genes.shape[:-1], dtype=torch.int64, device=genes.device)
-        for gene, cardinality in zip(genes.unbind(-1), self.cardinalities, strict=True):
-            code = code * cardinality + gene
-        return code & (2**63 - 1)
+        weights = torch.tensor(place_values(tuple(self.cardinalities)), device=genes.device)
+        return (genes * weights).sum(-1) & (2**63 - 1)
 
     def valid(self, genes: Tensor) -> Tensor:
         """Mark genes that are an architecture of this space (by default: every gene in range).
