@@ -36,6 +36,19 @@ class Loader:
     def __iter__(self) -> Any:
         return iter(self.batches)
 
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class Broken(torch.utils.data.Dataset[Any]):
+    """A data set with a fault."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        raise KeyError("label")
+
 
 GOOD = Loader((X, Y))
 
@@ -71,6 +84,9 @@ PICTURES = DataLoader([(Image.new("RGB", (4, 4)), 0)] * 4, batch_size=2)
         ({"test": ...}, "Own.test_dataloader is missing"),
         ({"val": []}, "Own.val_dataloader is missing"),
         ({"val": [GOOD, GOOD]}, "must return one loader, it returns 2"),
+        ({"val": iter([(X, Y)])}, "Own.val_dataloader must return a loader that has a length"),
+        ({"train": Loader((torch.rand(12, 8, 8, 3), Y))}, "are .12, 8, 8, 3.: move the last axis to the second place"),
+        ({"train": DataLoader(Broken())}, "Own raised KeyError: 'label'"),
         ({"train": Loader()}, "Own's train images: there are none"),
         ({"train": Loader((X[0], Y))}, "must have the shape"),
         ({"test": Loader(((X * 9).to(torch.uint8), Y))}, "test images must be floats, they are uint8"),
@@ -94,4 +110,38 @@ def test_a_module_that_says_something_else_than_it_yields() -> None:
     data = own()
     data.in_channels, data.image_size = 3, 8
     with pytest.raises(ValueError, match=r"says in_channels=3 and image_size=8, its images are \(3, 8, 6\)"):
+        describe_data(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("class_names", ["a"], "class_names must hold a text for each of 3 classes"),
+        ("class_names", [1, 2, 3], "class_names must hold a text"),
+        ("normalisation", [0.5], "normalisation must be"),
+        ("image_size", "8", "image_size must be a side, or height and width, got '8'"),
+        ("image_size", (3, 8, 6), "image_size must be a side, or height and width"),
+        ("num_classes", True, "an integer >= 2"),
+    ],
+)
+def test_odd_attributes_are_named(name: str, value: object, words: str) -> None:
+    data = own()
+    data.in_channels = 3
+    setattr(data, name, value)
+    with pytest.raises(ValueError, match=words):
+        describe_data(data)
+
+
+def test_absent_attributes_and_tensors_will_do() -> None:
+    data = own()
+    data.class_names, data.normalisation = None, {"mean": torch.zeros(3), "std": [1, 1, 1]}
+    told = describe_data(data)
+    assert told.class_names == []
+    assert told.preprocessing == {"input_size": [3, 8, 6], "mean": [0.0] * 3, "std": [1.0] * 3}
+
+
+def test_what_a_setup_raises_is_one_sentence() -> None:
+    data = own()
+    data.setup = lambda stage: {}["folder"]
+    with pytest.raises(ValueError, match="Own raised KeyError: 'folder'"):
         describe_data(data)

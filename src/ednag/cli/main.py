@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
 from ednag.__about__ import __version__
-from ednag.cli.messages import shorten
+from ednag.cli.messages import MISTAKES, shorten
 from ednag.cli.verbs import VERBS, choose, listing
-
-MISTAKES = (argparse.ArgumentError, ValueError, OSError, RuntimeError, ImportError, MemoryError)
-"""What a user can put right; anything else is a fault of this program and keeps its traceback."""
 
 
 def main(words: list[str] | None = None) -> int:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import sysconfig
+import traceback
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 
 from ednag.core.names import did_you_mean
+
+MISTAKES = (argparse.ArgumentError, ValueError, OSError, RuntimeError, ImportError, MemoryError)
+"""What a user can put right; anything else is a fault of this program and keeps its traceback."""
 
 CLASS_WANTED = r"Expected a dot import path string: (\S*)"
 """What the parser says of a word that names no class."""
@@ -97,3 +103,24 @@ def _parameters(class_path: str) -> list[str]:
     """Name the constructor arguments of a class."""
     module, _, name = class_path.rpartition(".")
     return list(inspect.signature(getattr(import_module(module), name)).parameters)
+
+
+def in_own_code(error: BaseException) -> str | None:
+    """Say where a user's own code has raised an error; ``None`` if the innermost code of anybody's is not theirs.
+
+    Code of the user is what is neither of this package nor installed.
+    """
+    package = str(Path(__file__).parents[1])
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    own = [i for i, name in enumerate(frames) if not name.startswith((package, "<")) and not _installed(name)]
+    ours = [i for i, name in enumerate(frames) if name.startswith(package)]
+    if not own or (ours and ours[-1] > own[-1]):
+        return None
+    frame = traceback.extract_tb(error.__traceback__)[own[-1]]
+    return f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
+
+
+def _installed(name: str) -> bool:
+    return "site-packages" in name or name.startswith(
+        tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
+    )

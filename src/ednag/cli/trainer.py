@@ -20,7 +20,7 @@ from ednag.cli.choices import kinds, offered, option_help
 from ednag.cli.classes import own_defaults
 from ednag.cli.help import trainer_help, verb_help
 from ednag.cli.line import arrange
-from ednag.cli.messages import explain
+from ednag.cli.messages import MISTAKES, explain, in_own_code
 from ednag.cli.output import comparison_table, first_process, report_table, say, summary_table
 from ednag.cli.quiet import silence_framework
 from ednag.cli.ranges import check_trainer
@@ -315,6 +315,8 @@ def run(prog: str, words: list[str]) -> int:
             raise ModuleNotFoundError(
                 f"{extra} is not installed; install it with: pip install 'ednag[{extra}]'"
             ) from error
+        if not isinstance(error, MISTAKES) and (place := in_own_code(error)) is not None:
+            raise RuntimeError(place) from error
         raise
     finally:
         release_directories()

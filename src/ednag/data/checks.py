@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,7 +28,7 @@ def check_loaders(data: pl.LightningDataModule, num_classes: int) -> tuple[int, 
         ValueError: if a loader is missing or empty, or a batch is not what a network can be trained on.
     """
     name = type(data).__name__
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), telling(name):
         shapes = {split: _check(data, split, num_classes) for split in ("train", "val")}
         data.setup("test")
         shapes["test"] = _check(data, "test", num_classes)
@@ -36,6 +37,24 @@ def check_loaders(data: pl.LightningDataModule, num_classes: int) -> tuple[int, 
         split, shape = next(iter(odd.items()))
         raise ValueError(f"{name}'s {split} images are {_by(shape)}, its train images {_by(shapes['train'])}")
     return shapes["train"]
+
+
+@contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Say in one sentence what a user's own class has raised, but for what says so itself.
+
+    Args:
+        name: of the class.
+
+    Raises:
+        ValueError: in place of anything but ``ValueError``, ``OSError`` and ``RuntimeError``.
+    """
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def batches(data: pl.LightningDataModule, split: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -50,7 +69,8 @@ def batches(data: pl.LightningDataModule, split: str) -> Iterator[tuple[Tensor, 
     """
     name = f"{type(data).__name__}.{split}_dataloader"
     try:
-        for batch in _only_loader(getattr(data, f"{split}_dataloader"), name):
+        loader = _only_loader(getattr(data, f"{split}_dataloader"), name)
+        for batch in loader:
             yield as_pair(batch, name)
     except TypeError as error:  # what collation says of images that are no tensors
         raise ValueError(f"{name} can't make a batch ({error}); expected {WANTED}") from None
@@ -73,7 +93,7 @@ def as_pair(batch: Any, name: str) -> tuple[Tensor, Tensor]:
 def _only_loader(make: Callable[[], Any], name: str) -> Any:
     """Make a loader; a list of one is that one."""
     try:
-        loader = make()
+        loader = make() if callable(make) else None
     except MisconfigurationException:  # what Lightning's own raises
         loader = None
     if isinstance(loader, Sequence | dict):
@@ -87,6 +107,12 @@ def _only_loader(make: Callable[[], Any], name: str) -> Any:
 
 
 def _check(data: pl.LightningDataModule, split: str, num_classes: int) -> tuple[int, int, int]:
+    name = f"{type(data).__name__}.{split}_dataloader"
+    loader = _only_loader(getattr(data, f"{split}_dataloader"), name)
+    try:
+        len(loader)
+    except TypeError:
+        raise ValueError(f"{name} must return a loader that has a length; serve a data set of known size") from None
     first = next(batches(data, split), None)
     where = f"{type(data).__name__}'s {split} images"
     if first is None:
@@ -95,6 +121,11 @@ def _check(data: pl.LightningDataModule, split: str, num_classes: int) -> tuple[
     if images.ndim != 4:
         raise ValueError(
             f"{where} must have the shape (batch, channels, height, width), they are {tuple(images.shape)}"
+        )
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        raise ValueError(
+            f"{where} must have the shape (batch, channels, height, width), they are {tuple(images.shape)}: move the last "
+            "axis to the second place"
         )
     if not images.is_floating_point() and not _prepares(data):
         raise ValueError(f"{where} must be floats, they are {_kind(images)}: divide by 255, or normalise them")

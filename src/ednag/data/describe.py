@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from ednag.data.checks import check_loaders
+from ednag.data.checks import check_loaders, telling
 from ednag.data.module import ImageDataModule
 from ednag.data.preprocessing import Preprocessing
 
@@ -44,11 +44,12 @@ def describe_data(data: pl.LightningDataModule) -> ImageTask:
     Raises:
         ValueError: if ``num_classes`` is missing or smaller than 2, or see :func:`ednag.data.checks.check_loaders`.
     """
-    data.prepare_data()
-    data.setup("fit")
     name = type(data).__name__
+    with telling(name):
+        data.prepare_data()
+        data.setup("fit")
     num_classes = getattr(data, "num_classes", None)
-    if not isinstance(num_classes, int) or num_classes < 2:
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 2:
         raise ValueError(f"{name} must have the attribute num_classes, an integer >= 2, after setup; got {num_classes}")
     told = getattr(data, "in_channels", None), getattr(data, "image_size", None)
     shape = _told_shape(*told)
@@ -59,18 +60,37 @@ def describe_data(data: pl.LightningDataModule) -> ImageTask:
         shape = seen
     if shape is None:
         raise ValueError(f"{name} must have in_channels and image_size")
-    names, how = getattr(data, "class_names", []), getattr(data, "preprocessing", None)
+    names, how = getattr(data, "class_names", None) or [], getattr(data, "preprocessing", None)
+    if names and (len(names) != num_classes or not all(isinstance(one, str) for one in names)):
+        raise ValueError(f"{name}.class_names must hold a text for each of {num_classes} classes; got {names!r}"[:300])
     words = (
         how.describe()
         if isinstance(how, Preprocessing)
-        else {"input_size": list(shape), **getattr(data, "normalisation", {})}
+        else {"input_size": list(shape), **_plain_numbers(getattr(data, "normalisation", None), name)}
     )
     return ImageTask(num_classes, shape[0], shape[1:], list(names), words)
+
+
+def _plain_numbers(given: Any, name: str) -> dict[str, Any]:
+    """Normalisation as lists of numbers.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    try:
+        return {str(word): [float(value) for value in values] for word, values in (given or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f'{name}.normalisation must be {{"mean": [...], "std": [...]}}, got {given!r}'[:300]) from None
 
 
 def _told_shape(channels: int | None, size: Any) -> tuple[int, int, int] | None:
     """Channels, height and width, where a data module tells all of them."""
     if channels is None or size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(channels), int(height), int(width)
+    try:
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(channels), int(height), int(width)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"image_size must be a side, or height and width, got {size!r}; in_channels {channels!r}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,7 @@ class NetworkBar(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar of the epoch."""
         self.batches = tqdm(
-            total=int(trainer.num_training_batches),
+            total=None if math.isinf(trainer.num_training_batches) else int(trainer.num_training_batches),
             desc=f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}",
             unit=" batches",
             disable=self.total.disable or not sys.stderr.isatty() or not trainer.is_global_zero,

@@ -116,7 +116,7 @@ class Evidence(pl.Callback):
         if self.predictions is None:
             return
         self.predictions.save(folder / PREDICTIONS)
-        if images:
+        if images and _pictured(data.test_dataloader()):
             arrays = _pictures(data.test_dataloader(), self.predictions.worst(SHOWN))
             atomic_write(folder / MISTAKES, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
 
@@ -136,12 +136,21 @@ def _names(loader: Any) -> Sequence[str]:
     return [str(Path(path.parent.name) / path.name) for path in files]
 
 
+def _pictured(loader: Any) -> bool:
+    """Whether images can be taken from a loader's data set one by one, and shown: grey, or in three colours."""
+    try:
+        first = torch.as_tensor(loader.dataset[0][0])
+    except Exception:  # the user's own data set, which may be of any kind
+        return False
+    return first.ndim == 3 and first.shape[0] in (1, 3)
+
+
 def _pictures(loader: Any, chosen: Sequence[int]) -> dict[str, np.ndarray]:
     """Take images of a loader's data set as small 8-bit pictures: ``images`` is where each is, and ``0``, ``1``, ... they."""
     pictures = {}
     for place, index in enumerate(chosen):
-        pixels = loader.dataset[index][0]
-        pixels = to_bytes(pixels, float(pixels.min()), float(pixels.max())).permute(1, 2, 0).numpy()
+        taken = torch.as_tensor(loader.dataset[index][0])
+        pixels = to_bytes(taken, float(taken.min()), float(taken.max())).permute(1, 2, 0).numpy()
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         picture.thumbnail((SIDE, SIDE))
         pictures[str(place)] = np.array(picture)

@@ -168,8 +168,15 @@ class ImageClassifier(pl.LightningModule):
         return self.network(images)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy with label smoothing."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        """Mean cross-entropy with label smoothing.
+
+        Raises:
+            ValueError: for a label that is no class (on a CPU; elsewhere the device says so itself).
+        """
+        try:
+            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        except IndexError as error:
+            raise ValueError(f"a training label is not 0 to {self.num_classes - 1}: {error}") from None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, mixed up and with the auxiliary head's if there is one."""
