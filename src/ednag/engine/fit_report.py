@@ -84,7 +84,7 @@ def predicted_rows(model: pl.LightningModule, data: Any) -> Iterator[dict[str, A
         for task in part.chosen:
             batch = part.collate([task])
             genes, kept = batch.genes[0].to(model.device), batch.measured[0]
-            embedding = model.embed(batch.features.to(model.device), batch.present.to(model.device))
+            embedding = model.embed(*(x.to(model.device) for x in (batch.features, batch.present, batch.budget)))
             predicted = model(genes[None], embedding).mean(-1)[0]
             name = data.tasks[task].id
             yield from rows_of(name, batch.accuracy[0][kept], predicted.cpu()[kept])

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ednag.data.sampling import ShownImages, class_images
-from ednag.fitness.base import Fitness
+from ednag.fitness.base import Fitness, Measured
+from ednag.predictor.budgets import BENCHMARK, PlannedTraining, TrainingBudget, outside
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.features import MOST, class_features, features_path, load_features, save_features
+from ednag.predictor.knowledge import load_sources, teachers
 from ednag.predictor.meta_predictor import MetaPredictor, load_predictor
 from ednag.spaces import SearchSpace
 
@@ -37,6 +39,9 @@ class MetaFitness(Fitness):
             below 0 what it agrees on.
         images: of a class that are looked at, at least the predictor's coreset.
         cache: folder of the feature cache; ``$EDNAG_CACHE``, or ``ednag`` in the user's cache folder, if omitted.
+        budget: the training that is planned for what is found, on these images; if omitted, the long training of the
+            benchmark tables: 200 epochs on 50,000 images. A budget beyond what the predictor learned from is taken to be at
+            the border, with a warning.
 
     Raises:
         ValueError: if ``images`` is below 1.
@@ -49,17 +54,28 @@ class MetaFitness(Fitness):
     name = "predicted score"
 
     def __init__(
-        self, predictor: Path | str | None = None, beta: float = 0.0, images: int = MOST, cache: Path | None = None
+        self,
+        predictor: Path | str | None = None,
+        beta: float = 0.0,
+        images: int = MOST,
+        cache: Path | None = None,
+        budget: PlannedTraining | None = None,
     ) -> None:
         super().__init__()
         if images < 1:
             raise ValueError(f"images must be >= 1, got {images}")
         self.predictor, self.beta, self.images, self.cache = predictor, beta, images, cache
+        self.budget = budget
         self._model: MetaPredictor | None = None
+        self._target: Measured | None = None
 
     def attach(self, predictor: MetaPredictor) -> None:
         """Score with this predictor, such as the module of a fit that has ended, whatever was named."""
         self._model = predictor.eval()
+
+    def unlearn(self, target: Fitness) -> None:
+        """Refuse, in :meth:`setup`, to teach about a data set whose table the predictor learned from."""
+        self._target = target.measured()
 
     def setup(
         self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
@@ -80,13 +96,14 @@ class MetaFitness(Fitness):
                 f"the predictor was trained on {model.space.name} and can't score {space.name}; "
                 "give one of that space, or train it: `ednag collect` in that space, then `ednag fit` on its rows"
             )
+        self._refuse_own_teacher(model)
         if data is None:
             raise ValueError("a predicted fitness needs images of the task: --data ImageFolder --data.root FOLDER")
-        shown = class_images(data, self.images, int(model.hparams["image_size"]))
-        self._digest = shown.digest()
-        features = self._features(model, shown).to(self.device)
+        features = self._look(model, data)
+        budget = BENCHMARK if self.budget is None else self._planned(model, self.budget, data)
+        self._code = budget.encode()
         with torch.no_grad():
-            self.embedding = model.embed(features)
+            self.embedding = model.embed(features, budget=self._code)
 
     def score(self, genes: Tensor) -> Tensor:
         """Score distinct, valid architectures, int64 ``(n, L)``, on their device."""
@@ -118,6 +135,38 @@ class MetaFitness(Fitness):
         mean, deviation = self._ready().predict_scores(genes.to(self.device), self.embedding)
         return mean.double().to(genes.device), deviation.double().to(genes.device)
 
+    def _refuse_own_teacher(self, model: MetaPredictor) -> None:
+        """Refuse a target that taught the predictor, by name and by the content of its table."""
+        if self._target is None or not model.learned_from:
+            return
+        known = [one for one in load_sources(self.space)[0] if one.dataset in model.learned_from]
+        left = teachers(known, [self._target.dataset], self._target.space, self._target.values)
+        if len(left) < len(known):
+            own = ", ".join(one.name for one in known if one not in left)
+            raise ValueError(
+                f"the predictor learned from the table of its own target ({own}), which proves nothing; "
+                "leave it out of the priors, or train one without: --data.tables of `ednag fit --config fit/meta_predictor`"
+            )
+
+    def _look(self, model: MetaPredictor, data: pl.LightningDataModule) -> Tensor | None:
+        """Describe the images, if the predictor looks at any."""
+        if model.data_encoder is None:
+            self._digest = ""
+            return None
+        shown = class_images(data, self.images, int(model.hparams["image_size"]))
+        self._digest = shown.digest()
+        return self._features(model, shown).to(self.device)
+
+    def _planned(self, model: MetaPredictor, plan: PlannedTraining, data: pl.LightningDataModule) -> TrainingBudget:
+        """Work out the budget of a planned training, and warn if nothing like it was learned from."""
+        budget = plan.on(data)
+        if beyond := outside(budget, *model.learned_range()):
+            log.warning(
+                "the predictor learned from other trainings than yours (%s): it answers for the nearest it knows",
+                beyond,
+            )
+        return budget
+
     def _ready(self) -> MetaPredictor:
         if self._model is None:
             raise RuntimeError("MetaFitness.setup has not been called")
@@ -125,7 +174,7 @@ class MetaFitness(Fitness):
 
     def _fingerprint(self) -> str:
         """Digest of the predictor's weights and the images."""
-        digest = hashlib.sha256(f"{self._digest}/{self.beta}".encode())
+        digest = hashlib.sha256(f"{self._digest}/{self.beta}/{self._code.tolist()}".encode())
         for value in self._ready().parameters():
             digest.update(value.detach().cpu().numpy().tobytes())
         return digest.hexdigest()

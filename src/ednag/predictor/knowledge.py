@@ -128,11 +128,11 @@ def teachers(
     Returns:
         the sources of other names and other content.
     """
-    names = {_plain(name) for name in datasets}
+    names = {plain(name) for name in datasets}
     return [
         source
         for source in sources
-        if _plain(source.dataset) not in names and not (source.space == space and source.holds(measured))
+        if plain(source.dataset) not in names and not (source.space == space and source.holds(measured))
     ]
 
 
@@ -213,7 +213,7 @@ def _correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(ranks)[0, 1].nan_to_num(0.0))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Write the name of a data set in lower case, letters and digits only."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

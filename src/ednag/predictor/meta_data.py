@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -16,7 +17,9 @@ from tqdm.auto import tqdm
 
 from ednag.core.reading import read_npz, reading
 from ednag.core.shipped import shipped_file
+from ednag.predictor.budgets import budget_of_rows
 from ednag.predictor.features import features_path, load_features, save_features
+from ednag.predictor.table_tasks import TableTask, read_table_tasks
 from ednag.predictor.task_features import TaskFeatures, read_sources
 from ednag.predictor.tasks import MissingImagesError, TaskDefinition, read_tasks
 
@@ -25,6 +28,9 @@ log = logging.getLogger(__name__)
 REMEDY = (
     "Get the files (data/README.md), or leave out the tasks of sources that are not here with --data.skip_missing true"
 )
+
+NOTHING = torch.zeros(0, 1, 1)
+"""Features of a task of which no image is shown."""
 
 TEST_SOURCES = ("cifar10", "sign_digits", "fashion_mnist")
 """Sources that the shipped predictor never sees in training."""
@@ -35,7 +41,8 @@ class TaskBatch(NamedTuple):
 
     Attributes:
         features: of the images of each class, ``(T, K, m, F)``.
-        present: which classes a task has, bool ``(T, K)``.
+        present: which classes a task has, bool ``(T, K)``; none if there are no images of it.
+        budget: of its trainings, see :meth:`~ednag.predictor.budgets.TrainingBudget.encode`, ``(T, 5)``.
         genes: architectures, int64 ``(T, N, L)``.
         accuracy: percent, float32 ``(T, N)``.
         measured: which rows a task has, bool ``(T, N)``.
@@ -44,6 +51,7 @@ class TaskBatch(NamedTuple):
 
     features: Tensor
     present: Tensor
+    budget: Tensor
     genes: Tensor
     accuracy: Tensor
     measured: Tensor
@@ -59,12 +67,14 @@ class Rows:
         task: index into the list of tasks, int64 ``(n,)``.
         accuracy: percent, float32 ``(n,)``.
         space: short name of the search space.
+        budget: what the file says of their trainings.
     """
 
     genes: Tensor
     task: Tensor
     accuracy: Tensor
     space: str
+    budget: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_rows(path: Path, target: Literal["mean", "valid", "test"] = "mean") -> Rows:
@@ -85,12 +95,12 @@ def read_rows(path: Path, target: Literal["mean", "valid", "test"] = "mean") -> 
     with reading(path, kind, remedy):
         genes, task = torch.from_numpy(content["genes"]).long(), torch.from_numpy(content["task"]).long()
         valid, test = (torch.from_numpy(content[name]).float() for name in ("valid", "test"))
-        space = str(content["space"])
+        space, budget = str(content["space"]), dict(json.loads(str(content["budget"])))
         if genes.ndim != 2 or not task.shape == valid.shape == test.shape == genes.shape[:1]:
             raise ValueError("its arrays have different lengths")
     accuracy = {"mean": (valid + test) / 2, "valid": valid, "test": test}[target]
     kept = accuracy.isfinite()
-    return Rows(genes[kept], task[kept], accuracy[kept], space)
+    return Rows(genes[kept], task[kept], accuracy[kept], space, budget)
 
 
 class TaskRows(Dataset[int]):
@@ -100,10 +110,22 @@ class TaskRows(Dataset[int]):
         rows: all rows.
         features: of each task, ``(K, m, F)``, by its index.
         chosen: indices of the tasks.
+        budgets: of each task, encoded, by its index.
+        tables: columns of benchmark tables, added to each batch.
+        table_rows: architectures of each of them in a batch, drawn anew.
     """
 
-    def __init__(self, rows: Rows, features: dict[int, Tensor], chosen: Sequence[int]) -> None:
-        self.rows, self.features, self.chosen = rows, features, list(chosen)
+    def __init__(
+        self,
+        rows: Rows,
+        features: dict[int, Tensor],
+        chosen: Sequence[int],
+        budgets: Mapping[int, Tensor],
+        tables: Sequence[TableTask] = (),
+        table_rows: int = 128,
+    ) -> None:
+        self.rows, self.features, self.chosen, self.budgets = rows, features, list(chosen), budgets
+        self.tables, self.table_rows = list(tables), table_rows
         self.members = {task: (rows.task == task).nonzero().flatten() for task in self.chosen}
 
     def __len__(self) -> int:
@@ -113,18 +135,30 @@ class TaskRows(Dataset[int]):
         return self.chosen[index]
 
     def collate(self, tasks: Sequence[int]) -> TaskBatch:
-        """Pad tasks, given by their indices, into one batch."""
-        members = [self.members[task] for task in tasks]
+        """Pad tasks, given by their indices, and some rows of each table into one batch."""
+        rows, drawn = self.rows, [torch.randint(len(one.accuracy), (self.table_rows,)) for one in self.tables]
+        members, offset = [self.members[task] for task in tasks], len(rows.task)
+        genes = [rows.genes[index] for index in members]
+        accuracy = [rows.accuracy[index] for index in members]
+        for table, index in zip(self.tables, drawn, strict=True):
+            genes.append(table.genes[index])
+            accuracy.append(table.accuracy[index])
+            members.append(offset + index)
+            offset += len(table.accuracy)
         features = [self.features[task] for task in tasks]
-        classes, longest = max(map(len, features)), max(map(len, members))
-        padded = torch.zeros(len(tasks), classes, *features[0].shape[1:])
-        row = torch.zeros(len(tasks), longest, dtype=torch.int64)
-        for i, (some, index) in enumerate(zip(features, members, strict=True)):
-            padded[i, : len(some)] = some
-            row[i, : len(index)] = index
-        present = torch.arange(classes) < torch.tensor([len(some) for some in features])[:, None]
-        measured = torch.arange(longest) < torch.tensor([len(index) for index in members])[:, None]
-        return TaskBatch(padded, present, self.rows.genes[row], self.rows.accuracy[row], measured, row)
+        classes = max(1, *map(len, features))
+        shown = torch.zeros(len(members), classes, *features[0].shape[1:])
+        present = torch.zeros(len(members), classes, dtype=torch.bool)
+        for i, some in enumerate(features):
+            shown[i, : len(some)], present[i, : len(some)] = some, True
+        budget = torch.stack([*(self.budgets[task] for task in tasks), *(one.budget.encode() for one in self.tables)])
+        measured = padded([torch.ones_like(index, dtype=torch.bool) for index in members])
+        return TaskBatch(shown, present, budget, padded(genes), padded(accuracy), measured, padded(members))
+
+
+def padded(parts: Sequence[Tensor]) -> Tensor:
+    """Stack tensors ``(n_i, ...)`` with zeros up to the longest, ``(T, N, ...)``."""
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
 
 
 class MetaData(pl.LightningDataModule):
@@ -146,6 +180,11 @@ class MetaData(pl.LightningDataModule):
             modules by the names of the sources. ``None`` to refuse such tasks.
         skip_missing: leave out the tasks that have no features and whose images are not here, with a warning that counts
             them by source; of ``test_sources`` and ``val_sources``, those that have tasks then count.
+        tables: benchmark tables that teach beside the rows: ``nasbench201``, without the data sets among ``test_sources``,
+            or single data sets: ``nasbench201/cifar100``.
+        table_rows: architectures of each of their columns in a batch, drawn anew.
+        images: whether to describe tasks by their images; ``False`` for a predictor that looks at none, which needs neither
+            images nor features.
         seed: of the order of tasks and the choice of validation sources.
 
     Examples:
@@ -167,14 +206,18 @@ class MetaData(pl.LightningDataModule):
         least_rows: int = 5,
         sources: dict[str, pl.LightningDataModule] | Path | None = None,
         skip_missing: bool = False,
+        tables: Sequence[str] = (),
+        table_rows: int = 128,
+        images: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 < val_fraction < 1 or batch_size < 1 or least_rows < 2:
+        if not 0 < val_fraction < 1 or min(batch_size, table_rows) < 1 or least_rows < 2:
             raise ValueError(
-                "need 0 < val_fraction < 1, batch_size >= 1 and least_rows >= 2; "
-                f"got {val_fraction}, {batch_size} and {least_rows}"
+                "need 0 < val_fraction < 1, batch_size and table_rows >= 1, and least_rows >= 2; "
+                f"got {val_fraction}, {batch_size}, {table_rows} and {least_rows}"
             )
+        self.tables, self.table_rows, self.images = tuple(tables), table_rows, images
         self.files = shipped_file(Path(rows)), shipped_file(Path(tasks)), Path(features)
         self.extractor, self.target = extractor, target
         self.sources, self.skip_missing = sources, skip_missing
@@ -203,10 +246,15 @@ class MetaData(pl.LightningDataModule):
         count = self.rows.task.bincount(minlength=len(self.tasks))
         used = [i for i, n in enumerate(count.tolist()) if n >= self.least_rows]
         self._check_sources(used)
-        features = self._all_features(used)
+        features = self._all_features(used) if self.images else dict.fromkeys(used, NOTHING)
         used = list(features)
         split = self._split(used)
-        self._parts = {name: TaskRows(self.rows, features, part) for name, part in split.items()}
+        budgets = {i: self._budget(i, len(self.tasks[i].classes)) for i in used}
+        tables = [one for table in self.tables for one in self._table_tasks(table)]
+        self._parts = {
+            name: TaskRows(self.rows, features, part, budgets, tables if name == "train" else (), self.table_rows)
+            for name, part in split.items()
+        }
         empty = [name for name in ("train", "val") if len(self._parts[name]) == 0]
         if empty:
             raise ValueError(f"no task is left for {empty[0]}; there are sources {', '.join(self._sources(used))}")
@@ -229,6 +277,18 @@ class MetaData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[int]:
         """Tasks of the test sources."""
         return self._loader("test")
+
+    def _budget(self, task: int, classes: int) -> Tensor:
+        """Encode the budget of a task's trainings."""
+        one = self.tasks[task]
+        images = int(one.drawn.get("train", one.images["train"]))
+        return budget_of_rows(self.rows.budget, images, one.image_size, classes).encode()
+
+    def _table_tasks(self, table: str) -> list[TableTask]:
+        """Read a table's columns, without the data sets of the test."""
+        if table.split("/")[0] != self.rows.space:
+            raise ValueError(f"the table {table} can't teach about {self.rows.space}, the space of the rows")
+        return read_table_tasks(table, self.test_sources)
 
     def _loader(self, name: Literal["train", "val", "test"]) -> DataLoader[int]:
         part = self.part(name)

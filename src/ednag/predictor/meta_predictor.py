@@ -1,4 +1,4 @@
-"""The meta predictor: scores an architecture for a data set, from images of the data set and the architecture."""
+"""The meta predictor: scores an architecture for a data set and a training, from images, the training's budget and the genes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 from torchmetrics import MeanMetric, MetricCollection
 
 from ednag.core.names import unknown
+from ednag.predictor.budgets import BENCHMARK, TrainingBudget, decode
 from ednag.predictor.encoders import ENCODERS, SetEncoder
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.losses import bootstrap_weights, ranking_loss, squared_loss, standardise
@@ -22,7 +23,11 @@ from ednag.spaces.base import find_space
 
 
 class MetaPredictor(pl.LightningModule):
-    """Data-set encoder and architecture encoder, joined by an ensemble of small networks.
+    """Data-set encoder, budget encoder and architecture encoder, joined by an ensemble of small networks.
+
+    A data set is described by its images, where there are any, and a training by its budget
+    (:class:`~ednag.predictor.budgets.TrainingBudget`): one model answers for 64 steps on 1,000 images, and for 200 epochs
+    on 50,000. Where there are no images, a learned embedding stands for them.
 
     The target of a row is its accuracy, standardised within its task: a score says how an architecture compares with
     others on the same data set, in standard deviations of random architectures there, and nothing about how hard the
@@ -44,8 +49,9 @@ class MetaPredictor(pl.LightningModule):
         members: networks in the ensemble, each trained on its own Bayesian bootstrap of the rows.
         dropout: see :class:`~ednag.predictor.encoders.SetEncoder`.
         ranking: weight of the pairwise ranking loss, beside 1 of the squared error; >= 0.
+        blind: probability, in a training step, that the images of a task are not shown, in [0, 1].
         images_kept: share of each coreset that a training step sees, a random one each time, in (0, 1].
-        lr: learning rate of AdamW.
+        lr: first learning rate of AdamW, lowered to 0 by a cosine over the training.
         weight_decay: of AdamW.
         image_size: side of the images of the tasks it was trained on; images are reduced to it when it serves.
         coreset: images per class.
@@ -62,6 +68,7 @@ class MetaPredictor(pl.LightningModule):
 
     feature_mean: Tensor
     feature_std: Tensor
+    budget_range: Tensor
 
     def __init__(
         self,
@@ -76,6 +83,7 @@ class MetaPredictor(pl.LightningModule):
         members: int = 5,
         dropout: float = 0.1,
         ranking: float = 1.0,
+        blind: float = 0.3,
         images_kept: float = 0.5,
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
@@ -87,8 +95,8 @@ class MetaPredictor(pl.LightningModule):
         self.save_hyperparameters()
         if min(width, hidden, members, heads) < 1 or width % heads:
             raise ValueError("width, heads, hidden and members must be >= 1, and heads must divide width")
-        if not 0 <= dropout < 1 or not 0 < images_kept <= 1 or ranking < 0:
-            raise ValueError("need 0 <= dropout < 1, 0 < images_kept <= 1 and ranking >= 0")
+        if not 0 <= dropout < 1 or not 0 < images_kept <= 1 or ranking < 0 or not 0 <= blind <= 1:
+            raise ValueError("need 0 <= dropout < 1, 0 < images_kept <= 1, 0 <= blind <= 1 and ranking >= 0")
         if encoder not in ENCODERS:
             raise ValueError(unknown("encoder", encoder, ENCODERS))
         self.space = find_space(space)
@@ -98,35 +106,54 @@ class MetaPredictor(pl.LightningModule):
             self.data_encoder = SetEncoder(dim, width, heads, dropout) if task_aware else None
             self.architecture_encoder = ENCODERS[encoder](self.space, width, paths, dropout)
             self.heads = Ensemble(width, hidden, members, dropout)
+            self.budget_encoder = nn.Linear(len(BENCHMARK.encode()), width)
+        self.unseen = nn.Parameter(torch.zeros(width))
+        self.register_buffer("budget_range", BENCHMARK.encode().repeat(2, 1))
         self.register_buffer("feature_mean", torch.zeros(dim))
         self.register_buffer("feature_std", torch.ones(dim))
+        self.learned_from: list[str] = []
         self.scores = nn.ModuleDict({stage: _mean_scores(stage) for stage in ("val", "test")})
 
-    def embed(self, features: Tensor, present: Tensor | None = None) -> Tensor:
-        """Embed data sets.
+    def embed(
+        self, features: Tensor | None = None, present: Tensor | None = None, budget: Tensor | None = None
+    ) -> Tensor:
+        """Embed data sets together with trainings on them.
 
         Args:
-            features: of the images of each class, ``(*B, K, m, F)``.
-            present: which classes there are, bool ``(*B, K)``; all if omitted.
+            features: of the images of each class, ``(*B, K, m, F)``; none if omitted.
+            present: which classes there are images of, bool ``(*B, K)``; all if omitted. Where there is none, and where the
+                model is task-blind, the learned embedding of no images serves.
+            budget: of the training, encoded, ``(*B, 5)``; the long training of the benchmark tables if omitted. What is
+                outside of :meth:`learned_range` is taken to be at its border.
 
         Returns:
-            ``(*B, width)``; zeros if the model is task-blind.
+            ``(*B, width)``.
         """
-        batch = features.shape[:-3]
-        if self.data_encoder is None:
-            return features.new_zeros(*batch, int(self.hparams["width"]))
+        code = (BENCHMARK.encode().to(self.budget_range) if budget is None else budget).to(self.budget_range.device)
+        low, high = self.budget_range
+        trained: Tensor = self.budget_encoder(code.clamp(low, high))
+        if features is None or self.data_encoder is None:
+            batch = () if features is None else features.shape[:-3]
+            return (trained + self.unseen).expand(*(*batch, *trained.shape[-1:]) if batch else trained.shape)
         if present is None:
             present = torch.ones(features.shape[:-2], dtype=torch.bool, device=features.device)
+        seen = present.any(-1, keepdim=True)
         x = (features - self.feature_mean) / self.feature_std
-        out: Tensor = self.data_encoder(x.reshape(-1, *x.shape[-3:]), present.reshape(-1, present.shape[-1]))
-        return out.reshape(*batch, -1)
+        shown = (present | ~seen).reshape(-1, present.shape[-1])  # what is not shown is encoded and not used
+        found: Tensor = self.data_encoder(x.reshape(-1, *x.shape[-3:]), shown)
+        return found.reshape(*features.shape[:-3], -1).where(seen, self.unseen) + trained
+
+    def learned_range(self) -> tuple[TrainingBudget, TrainingBudget]:
+        """Return the least and the most of each number of the budgets that the model learned from."""
+        low, high = self.budget_range
+        return decode(low), decode(high)
 
     def forward(self, genes: Tensor, embedding: Tensor) -> Tensor:
         """Score architectures on data sets, by every member of the ensemble.
 
         Args:
             genes: int64 ``(*B, N, L)``.
-            embedding: of the data sets, see :meth:`embed`, ``(*B, width)``.
+            embedding: of data sets and trainings, see :meth:`embed`, ``(*B, width)``.
 
         Returns:
             ``(*B, N, M)``.
@@ -153,13 +180,23 @@ class MetaPredictor(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Take the statistics of image features from the training tasks, once, before the first training."""
         data = getattr(self.trainer, "datamodule", None)
-        if stage != "fit" or not isinstance(data, MetaData) or self.feature_std.ne(1).any():
+        if self.data_encoder is not None and isinstance(data, MetaData) and not data.images:
+            raise ValueError(
+                "a predictor that looks at images needs them: set --model.task_aware false, or --data.images true"
+            )
+        if isinstance(data, MetaData) and stage == "fit":
+            self.learned_from = list(dict.fromkeys(one.dataset for one in data.part("train").tables))
+        if stage != "fit" or not isinstance(data, MetaData) or self.budget_range[0].ne(self.budget_range[1]).any():
             return
         part = data.part("train")
         if part.rows.space != self.space.name:
             raise ValueError(
                 f"the meta data are of {part.rows.space}, the predictor is for {self.space.name}; set --model.space"
             )
+        budgets = torch.stack([*part.budgets.values(), *(one.budget.encode() for one in part.tables)])
+        self.budget_range.copy_(torch.stack([budgets.amin(0), budgets.amax(0)]))
+        if self.data_encoder is None:
+            return
         features = torch.cat([part.features[task].flatten(0, 1) for task in part.chosen])
         if features.shape[-1] != len(self.feature_mean):
             raise ValueError(
@@ -171,11 +208,12 @@ class MetaPredictor(pl.LightningModule):
 
     def training_step(self, batch: TaskBatch, batch_idx: int) -> Tensor:
         """Squared error of standardised accuracies and ranking loss, over the rows of a few tasks."""
-        features = batch.features
+        features, present = batch.features, batch.present
+        blind = torch.rand(len(present), 1, device=self.device) < float(self.hparams["blind"])
         kept = max(round(float(self.hparams["images_kept"]) * features.shape[2]), 1)
         if kept < features.shape[2]:
             features = features[:, :, torch.randperm(features.shape[2], device=self.device)[:kept]]
-        scores = self(batch.genes, self.embed(features, batch.present))
+        scores = self(batch.genes, self.embed(features, present & ~blind, batch.budget))
         target = standardise(batch.accuracy, batch.measured)
         weights = bootstrap_weights(batch.row, scores.shape[-1]) * batch.measured[..., None]
         squared = squared_loss(scores, target, weights)
@@ -194,19 +232,21 @@ class MetaPredictor(pl.LightningModule):
         self._measure("test", batch)
 
     def _measure(self, stage: str, batch: TaskBatch) -> None:
-        predicted = self(batch.genes, self.embed(batch.features, batch.present)).mean(-1)
+        predicted = self(batch.genes, self.embed(batch.features, batch.present, batch.budget)).mean(-1)
         metrics: Any = self.scores[stage]
         for scores, accuracy, measured in zip(predicted, batch.accuracy, batch.measured, strict=True):
             for name, value in task_scores(scores[measured], accuracy[measured]).items():
                 metrics[name].update(value)
         self.log_dict(metrics, batch_size=len(batch.genes), prog_bar=stage == "val")
 
-    def configure_optimizers(self) -> Optimizer:
-        """AdamW; weights of norms and biases are not decayed."""
+    def configure_optimizers(self) -> Any:
+        """AdamW, weights of norms and biases not decayed, and a learning rate that falls to 0 along a half cosine."""
         matrices = [p for p in self.parameters() if p.ndim > 1]
         others = [p for p in self.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": self.hparams["weight_decay"]}, {"params": others}]
-        return AdamW(groups, lr=self.hparams["lr"], weight_decay=0.0)
+        optimizer = AdamW(groups, lr=self.hparams["lr"], weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_end(self) -> None:
         """Return to the best checkpoint, and save the predictor into the run's directory."""
@@ -271,6 +311,7 @@ def load_predictor(folder: Path | str, device: torch.device | str = "cpu") -> Me
     lost = [name for name in found.missing_keys if not name.startswith("scores.")] + found.unexpected_keys
     if lost:
         raise ValueError(f"configuration and weights in {saved.folder} don't fit together ({', '.join(lost[:3])})")
+    predictor.learned_from = saved.learned_from
     return predictor.to(device).eval().requires_grad_(False)
 
 

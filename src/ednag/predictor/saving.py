@@ -19,8 +19,8 @@ from ednag.core.storage import atomic_write, write_json
 if TYPE_CHECKING:
     from ednag.predictor.meta_predictor import MetaPredictor
 
-FORMAT = 1
-"""Version of the layout of a predictor's folder."""
+FORMAT = 2
+"""Version of the layout of a predictor's folder; 1 knew nothing of the budget of a training."""
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
@@ -36,11 +36,13 @@ class SavedPredictor:
         folder: the folder.
         options: constructor arguments of :class:`~ednag.predictor.meta_predictor.MetaPredictor`.
         weights: its parameters and statistics.
+        learned_from: data sets whose benchmark tables taught it.
     """
 
     folder: Path
     options: dict[str, Any]
     weights: dict[str, Tensor]
+    learned_from: list[str]
 
 
 def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
@@ -56,6 +58,7 @@ def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
     config = {
         "format": FORMAT,
         "hyperparameters": {k: v for k, v in predictor.hparams.items() if not k.startswith("_")},  # the CLI adds some
+        "learned_from": predictor.learned_from,
         "sha256": hashlib.sha256(content).hexdigest(),
         "versions": {"ednag": __version__, "torch": torch.__version__},
     }
@@ -66,14 +69,22 @@ def save_predictor(predictor: MetaPredictor, folder: Path) -> None:
 def read_predictor(folder: Path | str) -> SavedPredictor:
     """Read what :func:`save_predictor` wrote; see :func:`ednag.predictor.meta_predictor.load_predictor`."""
     folder = find_predictor(folder)
-    version, digest, options = read_json(
+    version, digest, options, learned_from = read_json(
         folder / CONFIG,
         "the configuration of a predictor",
         "copy the folder again",
-        lambda config: (config["format"], str(config["sha256"]), dict(config["hyperparameters"])),
+        lambda config: (
+            config["format"],
+            str(config["sha256"]),
+            dict(config["hyperparameters"]),
+            [str(name) for name in config.get("learned_from", [])],
+        ),
     )
     if version != FORMAT:
-        raise ValueError(f"{folder} is of format {version}, this program reads format {FORMAT}; train it again")
+        raise ValueError(
+            f"the predictor in {folder} is of format {version}, this program reads format {FORMAT}; train it again with "
+            "`ednag fit`, or use the one that ships"
+        )
     if not (folder / WEIGHTS).exists():
         raise FileNotFoundError(f"the predictor in {folder} has no {WEIGHTS}; copy the whole folder")
     with reading(folder / WEIGHTS, "the weights of a predictor", "copy it again"):
@@ -83,7 +94,7 @@ def read_predictor(folder: Path | str) -> SavedPredictor:
             f"{folder / WEIGHTS} is truncated or damaged: its sha256 is not {digest[:12]}..; copy it again"
         )
     with reading(folder / WEIGHTS, "the weights of a predictor", "copy it again"):
-        return SavedPredictor(folder, options, load(content))
+        return SavedPredictor(folder, options, load(content), learned_from)
 
 
 def find_predictor(name: Path | str) -> Path:
