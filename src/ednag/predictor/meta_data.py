@@ -95,7 +95,8 @@ def read_rows(path: Path, target: Literal["mean", "valid", "test"] = "mean") -> 
     with reading(path, kind, remedy):
         genes, task = torch.from_numpy(content["genes"]).long(), torch.from_numpy(content["task"]).long()
         valid, test = (torch.from_numpy(content[name]).float() for name in ("valid", "test"))
-        space, budget = str(content["space"]), dict(json.loads(str(content["budget"])))
+        space = str(content["space"])
+        budget = dict(json.loads(str(content["budget"]))) if "budget" in content else {}
         if genes.ndim != 2 or not task.shape == valid.shape == test.shape == genes.shape[:1]:
             raise ValueError("its arrays have different lengths")
     accuracy = {"mean": (valid + test) / 2, "valid": valid, "test": test}[target]
