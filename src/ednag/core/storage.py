@@ -7,7 +7,6 @@ import io
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -82,8 +81,7 @@ def load_state(
     Raises:
         ValueError: if the file is damaged.
     """
-    if Path(path).is_file() and zipfile.is_zipfile(path):  # files of old are none
-        check_archive(Path(path), "a saved state", remedy)
+    check_archive(Path(path), "a saved state", remedy, old=True)
     with reading(path, "a saved state", remedy):
         state = torch.load(regular(Path(path)), map_location=device, weights_only=True)
         if not isinstance(state, dict):
