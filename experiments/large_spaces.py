@@ -192,24 +192,24 @@ def settle(name: str, regressor: Path) -> Setting:
 PROBLEMS = (*LIMITS, "nasbench101", "darts", "chain", "chain noisy")
 
 
-def best_so_far(setting: Setting, sampler: Sampler, seeds: Sequence[int], evaluations: int) -> list[list[float]]:
-    """Worth of the best after each number of :data:`AT`, by run."""
+def best_so_far(setting: Setting, sampler: Sampler, seeds: Sequence[int], evaluations: int) -> list[list[float | None]]:
+    """Worth of the best after each number of :data:`AT`, by run; ``None`` where nothing was within the limits."""
     with torch.inference_mode():
         archive = sampler.sample(setting.space, setting.fitness, seeds, evaluations).archive.evaluated()
-    rows = []
+    rows: list[list[float | None]] = []
     for run in range(len(seeds)):
         fitness, genes = archive.fitness[run], archive.genes[run]
-        row = []
+        row: list[float | None] = []
         for at in (at for at in AT if at <= evaluations):
             seen = fitness[: min(at, int(archive.count[run]))]
-            place = int(seen.argmax())
-            found = seen[place] if setting.truth is None else setting.truth(genes[place])
-            row.append(float(found) if bool(feasible(seen[place])) else math.nan)
+            place = int(seen.argmax()) if len(seen) else 0
+            found = fitness[place] if setting.truth is None else setting.truth(genes[place])
+            row.append(float(found) if len(seen) and bool(feasible(seen[place])) else None)
         rows.append(row)
     return rows
 
 
-def measure(name: str, sampler: str, options: argparse.Namespace) -> dict[int, list[float]]:
+def measure(name: str, sampler: str, options: argparse.Namespace) -> dict[int, list[float | None]]:
     """Run what is missing of a problem and a sampler; the rows of all seeds asked for."""
     path = options.folder / f"{name} - {sampler}.json".replace(", ", " ").replace(" ", "_")
     known = {int(seed): row for seed, row in json.loads(path.read_text()).items()} if path.is_file() else {}
@@ -241,7 +241,7 @@ def table(name: str, found: dict[str, Tensor], shown: Sequence[int]) -> list[str
         for point in range(len(shown)):
             others = [values[:, point] for sampler, values in found.items() if sampler != "default"]
             gaps = [float((own[:, point] - other).mean()) for other in others]
-            worst = gaps.index(min(gaps))
+            worst = gaps.index(min(gaps, key=lambda gap: (math.isnan(gap), gap)))  # nan: found nothing within limits
             variance = (own[:, point].var() + others[worst].var()) / len(own)
             leads.append(f"{gaps[worst] / max(float(variance) ** 0.5, 1e-12):+.1f}")
         lines.append(f"| {name} | *lead, standard errors* | {' | '.join(leads)} |")
@@ -264,7 +264,10 @@ def main() -> None:
     lines = [f"| problem | sampler | {' | '.join(f'@{at:,}' for at in shown)} |", f"|---|---|{'---|' * len(shown)}"]
     for name in options.problems:
         found = {
-            sampler: torch.tensor(list(measure(name, sampler, options).values()), dtype=torch.float64)
+            sampler: torch.tensor(
+                [[math.nan if x is None else x for x in row] for row in measure(name, sampler, options).values()],
+                dtype=torch.float64,
+            )
             for sampler in options.samplers
         }
         lines += table(name, found, shown)
