@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -164,6 +165,10 @@ class Executor(ABC):
             ValueError: if workers can't be had, lack what calls need, or are not of the driver's kind.
             ModuleNotFoundError: if a package is missing here.
         """
+
+    def kept(self, root: Path, common: Any = None) -> AbstractContextManager[None]:
+        """Keep workers for a while, for several :meth:`run` with this root and this in common."""
+        return nullcontext()
 
     @abstractmethod
     def run(

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,10 +53,20 @@ class Pooled(Executor):
             raise ValueError(f"need retries >= 0 and time_limit > 0, got {retries} and {time_limit}")
         self.resources = resources or Resources()
         self.retries, self.time_limit = retries, time_limit
+        self._pool: Pool | None = None
 
     @abstractmethod
     def opened(self, root: Path, common: Any) -> AbstractContextManager[Pool]:
         """Start workers; they are ended with the context, whatever they do."""
+
+    @contextmanager
+    def kept(self, root: Path, common: Any = None) -> Iterator[None]:
+        """Keep workers for a while, see :meth:`Executor.kept`."""
+        with self.opened(root, common) as self._pool:
+            try:
+                yield
+            finally:
+                self._pool = None
 
     def run(
         self, calls: Iterable[Call | None], root: Path, common: Any = None, observe: Observer | None = None
@@ -67,7 +77,8 @@ class Pooled(Executor):
         if first is None:
             return  # no worker is started for nothing
         again.append((first, 1))
-        with self.opened(root, common) as pool:
+        kept = nullcontext(self._pool) if self._pool is not None else self.opened(root, common)
+        with kept as pool:
             running: dict[Any, Running] = {}
             while True:
                 while len(running) < self.workers and (taken := self._next(again, source)) is not None:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,10 @@ class Measuring:
             yield from _drained(known)
         finally:
             outcomes.close()
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep workers from round to round."""
+        return self.executor.kept(self.folder, self._sent())
 
     def measure_all(self, genes: Tensor) -> None:
         """Score distinct architectures, int64 ``(n, L)``; returns when the last one has ended."""

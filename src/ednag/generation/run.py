@@ -229,7 +229,7 @@ class Generation:
                 sampler, replace(begun, problem=problem), fitness, budget, self._pending, after_round=after_round
             )
             return self.search.run(elsewhere.measure)
-        with self.fitness.measured_by(elsewhere.measure_all):
+        with elsewhere.kept(), self.fitness.measured_by(elsewhere.measure_all):
             return sampler.sample(self.problem, fitness, seeds, budget, self.device, state, after_round, everyone)
 
     def report(self, state: State) -> Report:

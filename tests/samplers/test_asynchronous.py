@@ -1,0 +1,110 @@
+"""Search with evaluations under way: the budget, what is proposed twice, interruptions, and limits."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from ednag.core.archive import INFEASIBLE
+from ednag.samplers import ArchiveDiffusion, LocalSearch, Problem, RandomSearch, RegularisedEvolution, Sampler
+from ednag.samplers.asynchronous import Asynchronous
+from ednag.spaces import NASBench201
+
+TARGET = torch.tensor([3, 1, 2, 3, 0, 4])
+
+
+class Convolutions:
+    """A fitness that counts; what begins with gene 1 violates a limit, if there is one."""
+
+    def __init__(self, limit: bool = False) -> None:
+        self.limit = limit
+
+    def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
+        scores = (genes == TARGET).sum(-1).double().where(valid, -torch.inf)
+        return scores.masked_fill(valid & self.violates(genes, valid), 2 * INFEASIBLE)
+
+    def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
+        return (genes[..., 0] == 1) & valid & self.limit
+
+
+class Workers:
+    """Several at a time; the one that ends is drawn."""
+
+    def __init__(self, number: int, seed: int = 0, stop: int | None = None) -> None:
+        self.number, self.stop, self.seen, self.most = number, stop, [], 0
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def measure(self, proposals: Iterator[Tensor | None]) -> Iterator[Tensor]:
+        running: list[Tensor] = []
+        while True:
+            while len(running) < self.number and (genes := next(proposals, None)) is not None:
+                running.append(genes)
+                self.seen.append(tuple(genes.tolist()))
+            self.most = max(self.most, len(running))
+            if not running or (self.stop is not None and len(self.seen) >= self.stop):
+                return
+            yield running.pop(int(torch.randint(len(running), (), generator=self.generator)))
+
+
+def search(sampler: Sampler, budget: int, limit: bool = False, **options: object) -> Asynchronous:
+    return Asynchronous(sampler, sampler.init(NASBench201(), [0]), Convolutions(limit), budget, **options)
+
+
+@pytest.mark.parametrize("sampler", [ArchiveDiffusion(), RandomSearch(), RegularisedEvolution(10, 5)])
+@pytest.mark.parametrize("number", [1, 7])
+def test_the_budget_is_spent_and_nothing_is_evaluated_twice(sampler: Sampler, number: int) -> None:
+    workers = Workers(number)
+    state = search(sampler, 40).run(workers.measure)
+    assert int(state.archive.paid) == len(workers.seen) == 40
+    keys = NASBench201().identity(torch.tensor(workers.seen))
+    assert len(set(keys.tolist())) == 40
+    assert workers.most == number
+    assert state.step >= 40
+
+
+def test_the_optimum_is_found() -> None:
+    sampler, problem = ArchiveDiffusion(), Problem(NASBench201(), "genes")  # isomorphic cells differ in this fitness
+    for lie in ("best", "mean", "worst"):
+        state = sampler.init(problem, [0])
+        state = Asynchronous(sampler, state, Convolutions(), 120, lie=lie).run(Workers(8).measure)
+        assert float(state.archive.fitness.max()) == 6
+
+
+def test_violators_cost_nothing_and_are_told() -> None:
+    workers = Workers(4)
+    state = search(ArchiveDiffusion(), 30, limit=True).run(workers.measure)
+    assert all(genes[0] != 1 for genes in workers.seen)
+    assert int(state.archive.paid) == 30
+    assert int(state.archive.violators) > 0
+
+
+def test_what_was_under_way_comes_first_after_an_interruption() -> None:
+    sampler, space = ArchiveDiffusion(), NASBench201()
+    first = search(sampler, 40)
+    first.run(Workers(5, stop=20).measure)
+    saved, pending = first.state.state_dict(), first.pending
+    assert len(pending) >= 5
+    again = Asynchronous(sampler, sampler.resume(space, saved), Convolutions(), 40, pending)
+    workers = Workers(5)
+    state = again.run(workers.measure)
+    assert set(workers.seen[: len(pending)]) == {tuple(genes.tolist()) for genes in pending}
+    assert int(state.archive.paid) == 40
+    assert again.pending == []
+
+
+def test_a_small_space_is_left_when_everything_is_known() -> None:
+    class Tiny(NASBench201):
+        cardinalities = (2, 2, 1, 1, 1, 1)
+
+    sampler, workers = ArchiveDiffusion(), Workers(3)
+    state = Asynchronous(sampler, sampler.init(Tiny(), [0]), Convolutions(), 100).run(workers.measure)
+    assert int(state.archive.count) == len(workers.seen) <= 4
+
+
+def test_samplers_that_wait_are_refused() -> None:
+    with pytest.raises(ValueError, match="LocalSearch can't go on"):
+        search(LocalSearch(), 10)
+    sampler = ArchiveDiffusion()
+    with pytest.raises(ValueError, match="not for several runs"):
+        Asynchronous(sampler, sampler.init(NASBench201(), [0, 1]), Convolutions(), 10)
