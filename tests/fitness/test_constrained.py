@@ -70,7 +70,7 @@ def test_violation_is_the_sum_of_relative_excesses() -> None:
 
 @pytest.mark.parametrize("value", [0, -3, float("nan")])
 def test_limits_are_positive(value: float) -> None:
-    with pytest.raises(ValueError, match="max_flops must be greater than 0"):
+    with pytest.raises(ValueError, match="max_flops must be finite and greater than 0"):
         Limits(max_flops=value)
 
 

@@ -14,7 +14,7 @@ FIRST = 24
 SURE = 0.95
 """Share of measurements, each predicted from the others, that lie within the bounds."""
 
-_SCALES = tuple(product((0.01, 0.1, 0.3, 1.0), (0.0, 0.1, 0.5, 1.0), (1e-3, 1e-2, 0.05, 0.2)))
+_SCALES = tuple(product((0.01, 0.1, 0.3, 1.0), (0.0, 0.1, 0.5, 1.0), (1e-2, 0.05, 0.2)))
 """Variances that genes, counts and noise may have: the likeliest are taken."""
 
 
@@ -22,7 +22,8 @@ class LatencyGuess:
     """Bayesian linear regression of log latency on genes and log counts, the variances by marginal likelihood.
 
     Its deviations are stretched until :data:`SURE` of the measurements lie within them when each is predicted from the
-    others (leave-one-out residuals in closed form, Rasmussen & Williams 2006, eq. 5.12), and never shrunk below two.
+    others (leave-one-out residuals in closed form, Rasmussen & Williams 2006, eq. 5.12), and at least 2.5 times: the
+    variances were chosen by the same few measurements.
 
     Args:
         described: genes and features of measured architectures, float64 ``(n, F)``.
@@ -65,7 +66,7 @@ class LatencyGuess:
         left = torch.cholesky_inverse(self._factor).diagonal()
         residuals = (self._solved[:, 0].abs() / (self._signal * left).sqrt()).sort().values
         place = min(math.ceil((len(target) + 1) * SURE), len(target)) - 1
-        self._stretch = max(float(residuals[place]), 2.0)
+        self._stretch = max(float(residuals[place]), 2.5)
 
     def bounds(self, described: Tensor, counts: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Least and most that the latencies of architectures may be, float64 ``(n,)`` each, milliseconds."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.costs.counting import Costs, count_costs
+from ednag.costs.latency_guess import FIRST, LatencyGuess
 from ednag.costs.latency_tables import load_latencies
 from ednag.costs.timing import measure_latency
 from ednag.data.sampling import image_shape
@@ -114,6 +115,7 @@ class CostModel:
         self._table = None if latency_table is None else load_latencies(latency_table)
         self._counted: dict[tuple[int, ...], tuple[int, int]] = {}
         self._timed: dict[tuple[int, int, int], tuple[float, list[int]]] = {}
+        self._guess: tuple[int, LatencyGuess] | None = None
         self._settled: tuple[str, tuple[int, int, int], int] | None = None
         if self._table is not None:
             if latency_device is None:
@@ -136,7 +138,7 @@ class CostModel:
             shape, classes = shape or found[0], classes or found[1]
         settled = (space.name, shape or (3, 32, 32), classes or 10)
         if settled != self._settled:
-            self._counted, self._timed = {}, {}
+            self._counted, self._timed, self._guess = {}, {}, None
         self._settled = settled
         _, self._shape, self._classes = settled
         if self._table is not None:
@@ -199,13 +201,37 @@ class CostModel:
         genes = torch.tensor([genes for _, genes in self._timed.values()]).view(-1, self.space.num_genes)
         return genes, torch.tensor([latency for latency, _ in self._timed.values()], dtype=torch.float64)
 
+    def bounds(self, genes: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Least and most that latencies may be, as predicted from those measured so far (:class:`LatencyGuess`).
+
+        Args:
+            genes: int64 ``(n, L)``.
+
+        Returns:
+            float64 ``(n,)`` each, milliseconds; ``None`` before the first :data:`~ednag.costs.latency_guess.FIRST`
+            measurements.
+        """
+        if self.measured < FIRST:
+            return None
+        if self._guess is None or not self._guess[0] <= self.measured <= self._guess[0] * 9 // 8:
+            known, latencies = self.measurements()
+            self._guess = self.measured, LatencyGuess(*self._described(known), latencies)
+        return self._guess[1].bounds(*self._described(genes.cpu()), genes.device)
+
+    def _described(self, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """Genes and features, and counts where they take no time, float64 ``(n, F)`` and ``(n, 2 or 0)``."""
+        hot = (genes[..., None] == torch.arange(max(self.space.cardinalities))).flatten(-2)
+        described = torch.cat([hot.double(), self.space.features(genes).double()], -1)
+        counts = self.closed(genes)
+        return described, described[:, :0] if counts is None else counts.double()
+
     def state_dict(self) -> dict[str, Any]:
         """What was counted by building and what was measured, so that a resumed run does nothing twice."""
         return {"counted": dict(self._counted), "timed": dict(self._timed)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved; call after :meth:`setup`."""
-        self._counted, self._timed = dict(state["counted"]), dict(state["timed"])
+        self._counted, self._timed, self._guess = dict(state["counted"]), dict(state["timed"]), None
 
     def count(self, genes: Tensor) -> Costs:
         """Count one architecture, int64 ``(L,)``, without a latency: in closed form, or built."""

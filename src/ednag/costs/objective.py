@@ -90,6 +90,18 @@ class CostObjective:
             cost = latency if self.name == "latency_ms" else cost
         return cost.where(within, torch.inf)
 
+    def predicted(self, genes: Tensor) -> Tensor | None:
+        """Latencies of valid architectures as predicted from those measured so far; ``inf`` if a limit is surely violated.
+
+        Returns:
+            float64 ``(n,)``; ``None`` if latency is not measured or not the objective, or before enough were measured.
+        """
+        bounds = None if self.name != "latency_ms" or self.model.tabled else self.model.bounds(genes)
+        if bounds is None:
+            return None
+        most = self.limits.max_latency_ms
+        return (bounds[0] * bounds[1]).sqrt().masked_fill(bounds[0] > (torch.inf if most is None else most), torch.inf)
+
     def _counts(self, genes: Tensor) -> Tensor:
         """Parameters and multiply-accumulates, int64 ``(n, 2)``."""
         if self._sums is None:

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ednag.costs.latency_guess import FIRST, LatencyGuess
 from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 
 
 class Screening:
-    """Tells how far architectures exceed limits: exactly where costs are counted or looked up, else as far as is sure.
+    """Tells how far architectures exceed limits: exactly where costs are counted or looked up, else as predicted.
 
     A latency that would have to be measured is predicted from those that were measured so far
-    (:class:`~ednag.costs.latency_guess.LatencyGuess`), from the first :data:`~ednag.costs.latency_guess.FIRST` on. What
-    surely violates is not measured, nor is what surely doesn't; what is reported in the end always is.
+    (:class:`~ednag.costs.latency_guess.LatencyGuess`), from the first :data:`~ednag.costs.latency_guess.FIRST` on. What is
+    among the best is measured all the same (:class:`~ednag.fitness.constrained.ConstrainedFitness`), and so is what is
+    reported in the end.
 
     Args:
         limits: what is allowed.
@@ -30,13 +30,11 @@ class Screening:
         self.limits, self.model = limits, model
         self.dismissed = 0
         self._least: dict[str, float] = {}
-        self._guess: tuple[int, LatencyGuess] | None = None
 
     def setup(self) -> None:
         """Find out what is known at once; call after the cost model was set up."""
         nothing = torch.zeros(1, self.model.space.num_genes, dtype=torch.int64)
         self._closed = self.model.closed(nothing) is not None
-        self._guess = None
 
     @property
     def measures(self) -> bool:
@@ -50,7 +48,7 @@ class Screening:
         return (self._closed and bool(self.limits.counted)) or tabled or self.measures
 
     def excess(self, genes: Tensor) -> Tensor:
-        """Sum of the relative excesses that are sure without building or measuring a network.
+        """Sum of the relative excesses, as known or predicted without building or measuring a network.
 
         Args:
             genes: valid architectures, int64 ``(n, L)``.
@@ -64,33 +62,31 @@ class Screening:
             return excess
         if self.model.tabled:
             return excess + self._over("max_latency_ms", most, self.model.latencies(genes))
-        bounds = self._bounds(genes)
-        return excess if bounds is None else excess + (bounds[0] / most - 1).clamp(min=0)
+        bounds = self.model.bounds(genes)
+        return excess if bounds is None else excess + ((bounds[0] * bounds[1]).sqrt() / most - 1).clamp(min=0)
 
     def violation(self, genes: Tensor) -> Tensor:
-        """Sum of relative excesses as measured where that is in doubt, float64 ``(n,)``; see :meth:`excess`.
+        """Sum of relative excesses, float64 ``(n,)``: as :meth:`excess`, but measured while there is no prediction.
 
-        An architecture that surely violates a limit is not measured.
+        An architecture that violates a counted limit is not measured.
         """
         excess, most = self.excess(genes), self.limits.max_latency_ms
         if not self._closed:
             excess += self._counted(genes)
         if most is None or self.model.tabled:
             return excess
-        doubtful, bounds = excess == 0, self._bounds(genes)
-        if bounds is not None:
-            doubtful &= bounds[1] > most
-        if doubtful.any():
-            excess[doubtful] = self._over("max_latency_ms", most, self.model.latencies(genes[doubtful]))
+        within = excess == 0
+        for i in within.nonzero().flatten().tolist() if self.model.bounds(genes[:1]) is None else ():
+            excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
         return excess
 
-    def kept(self, genes: Tensor) -> Tensor:
-        """Mark what meets the limits, all costs counted, looked up or measured, bool ``(n,)``."""
+    def exact(self, genes: Tensor) -> Tensor:
+        """Sum of relative excesses, all costs counted, looked up or measured, float64 ``(n,)``."""
         excess = self._counted(genes)
         most = self.limits.max_latency_ms
         if most is not None:
             excess = excess + self._over("max_latency_ms", most, self.model.latencies(genes))
-        return excess == 0
+        return excess
 
     def key(self, genes: Tensor, identity: Tensor) -> Tensor:
         """Number architectures so that those of one number are within limits together, or beyond them together.
@@ -144,21 +140,3 @@ class Screening:
         if len(cost):
             self._least[name] = min(self._least.get(name, torch.inf), float(cost.min()))
         return (cost / limit - 1).clamp(min=0)
-
-    def _bounds(self, genes: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Least and most that latencies may be, milliseconds; ``None`` before enough were measured."""
-        measured = self.model.measured
-        if measured < FIRST:
-            return None
-        if self._guess is None or measured > self._guess[0] * 9 // 8 or measured < self._guess[0]:
-            known, latencies = self.model.measurements()
-            self._guess = measured, LatencyGuess(*self._described(known), latencies)
-        return self._guess[1].bounds(*self._described(genes.cpu()), genes.device)
-
-    def _described(self, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """Genes and features, and counts where they take no time, float64 ``(n, F)`` and ``(n, 2 or 0)``."""
-        space = self.model.space
-        hot = (genes[..., None] == torch.arange(max(space.cardinalities))).flatten(-2)
-        counts = self.model.closed(genes)
-        described = torch.cat([hot.double(), space.features(genes).double()], -1)
-        return described, described[:, :0] if counts is None else counts.double()

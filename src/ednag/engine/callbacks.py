@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,7 +106,8 @@ class GenerationCallback(pl.Callback):
                 heed_sigterm(trainer)
                 show(bar, row, unit)
                 for logger in trainer.loggers:
-                    logger.log_metrics({f"generation/{name}": value for name, value in row.items()}, int(row["step"]))
+                    known = {f"generation/{name}": value for name, value in row.items() if not math.isnan(value)}
+                    logger.log_metrics(known, int(row["step"]))
 
             state = generation.run(folder, observe, self._measuring(folder, table), self.asynchronous)
         self.report = from_first(lambda: generation.report(state))
@@ -258,11 +260,8 @@ def progress_bar(generation: Generation, trainer: pl.Trainer, unit: str) -> tqdm
 
 def show(bar: tqdm[Any], row: Row, unit: str) -> None:
     """Move a progress bar, over ``step`` or ``evaluations``, to a row of the history."""
-    bar.set_postfix(
-        best=f"{row['best']:.4g}",
-        mean=f"{row['mean']:.4g}",
-        valid=f"{row['valid']:.0%}",
-        unique=f"{row['unique']:.0%}",
-        refresh=False,
-    )
+    shown = {name: f"{row[name]:.4g}" for name in ("best", "mean") if not math.isnan(row[name])}
+    shown |= {name: f"{row[name]:.0%}" for name in ("valid", "unique")}
+    shown |= {name: f"{row[name]:.0f}" for name in ("violators", "measured") if row.get(name)}
+    bar.set_postfix(shown, refresh=False)
     bar.update(int(row[unit]) - bar.n)

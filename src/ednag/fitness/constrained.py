@@ -15,11 +15,15 @@ from ednag.costs.screening import Screening
 from ednag.fitness.base import Fitness
 from ednag.spaces import SearchSpace
 
+CONFIRMED = 3
+"""Best architectures whose latency is measured, where a model says it of the others."""
+
 
 class ConstrainedFitness(Fitness):
     """Adds limits to another fitness: violators rank below every feasible architecture and are never scored.
 
-    They use up none of a sampler's budget (:meth:`violates` finds them beforehand).
+    They use up none of a sampler's budget (:meth:`violates` finds them beforehand). Where latency is measured, it is
+    predicted once enough was measured, and measured of what scores among the best.
 
     A violator's fitness is ``INFEASIBLE * (1 + violation)``, so that among violators less violation ranks higher.
     Costs are those of the very network that would be built: isomorphic architectures can differ in layers that
@@ -53,6 +57,7 @@ class ConstrainedFitness(Fitness):
         self.name = fitness.name
         self.partial = fitness.partial
         self.screening = Screening(limits, self.cost_model)
+        self._confirmed: dict[int, float] = {}
         if limits.max_latency_ms is not None and self.cost_model.latency_device is None:
             raise ValueError("max_latency_ms needs a latency; give the cost model a latency_device (e.g. cpu)")
 
@@ -123,6 +128,25 @@ class ConstrainedFitness(Fitness):
             violation[valid] = self.screening.violation(genes[valid])
         return violation
 
+    def kept(self, genes: Tensor) -> bool:
+        """Whether one architecture, int64 ``(L,)``, meets every limit, a latency as it is measured."""
+        return float(self.screening.exact(genes[None])[0]) == 0
+
+    def _among_the_best(self, genes: Tensor, scores: Tensor) -> Tensor:
+        """Relative excesses of what would be among the :data:`CONFIRMED` best so far, as measured, float64 ``(n,)``.
+
+        The others are believed to be within limits, as predicted: their latency doesn't matter.
+        """
+        excess = torch.zeros_like(scores)
+        for i in scores.argsort(descending=True, stable=True).tolist():
+            best = sorted(self._confirmed.values())[-CONFIRMED:]
+            if not scores[i].isfinite() or (len(best) == CONFIRMED and scores[i] <= best[0]):
+                break
+            excess[i] = self.screening.exact(genes[i : i + 1])[0]
+            if excess[i] == 0:
+                self._confirmed[int(self.space.identity(genes[i]))] = float(scores[i])
+        return excess
+
     def violates(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Mark which valid architectures violate a limit, bool ``(*B,)``; nothing is scored."""
         return self.violation(genes, valid) > 0
@@ -130,7 +154,10 @@ class ConstrainedFitness(Fitness):
     def __call__(self, genes: Tensor, valid: Tensor) -> Tensor:
         """Score a batch, see :meth:`Fitness.__call__`; at or below ``INFEASIBLE`` where a limit is violated."""
         violation = self.violation(genes, valid)
-        scores = self.fitness(genes, valid & (violation == 0))
+        asked = valid & (violation == 0)
+        scores = self.fitness(genes, asked)
+        if self.screening.measures:
+            violation[asked] += self._among_the_best(genes[asked], scores[asked])
         return torch.where(violation > 0, INFEASIBLE * (1 + violation), scores)
 
     def score(self, genes: Tensor) -> Tensor:
@@ -152,10 +179,11 @@ class ConstrainedFitness(Fitness):
     def state_dict(self) -> dict[str, Any]:
         """The wrapped fitness's state, and the costs found so far."""
         costs = {"costs": self.cost_model.state_dict(), "screening": self.screening.state_dict()}
-        return {"fitness": self.fitness.state_dict(), **costs}
+        return {"fitness": self.fitness.state_dict(), "confirmed": dict(self._confirmed), **costs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved."""
         self.fitness.load_state_dict(state["fitness"])
         self.cost_model.load_state_dict(state["costs"])
         self.screening.load_state_dict(state["screening"])
+        self._confirmed = dict(state["confirmed"])

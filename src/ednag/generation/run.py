@@ -268,7 +268,9 @@ class Generation:
         order = order[worth[order[:, 0], order[:, 1]].argsort(descending=True, stable=True)]
         chosen: dict[int, tuple[int, int]] = {} if self.front is None else dict(enumerate(self.front.places(archive)))
         for run, place in order.tolist() if self.front is None else ():
-            chosen.setdefault(int(self.space.identity(archive.genes[run, place])), (run, place))
+            identity, genes = int(self.space.identity(archive.genes[run, place])), archive.genes[run, place]
+            if identity not in chosen and self.constrained.kept(genes):
+                chosen[identity] = run, place
             if len(chosen) == self.top_k:
                 break
         if not chosen:
@@ -300,6 +302,8 @@ class Generation:
             "feasible_evaluations": int((feasible(archive.fitness) & archive.filled).sum()),
             "failed_evaluations": int((archive.fitness.isneginf() & archive.filled).sum()),
             "violators": int(archive.violators.sum()),
+            "dismissed": self.constrained.screening.dismissed,
+            "measured_latencies": self.cost_model.measured,
             "exhausted_runs": int(self.problem.exhausted(archive).sum()),
             "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
             "unknown": self.fitness.unknown,
@@ -330,6 +334,7 @@ class Generation:
             "feasible": float(ok.double().mean()),
             "unique": float(unique_rate(self.space.code(genes.where(valid[..., None], 0))).mean()),
             "novel": (float(archive.count.double().mean()) - before) / genes.shape[1],
+            **({"measured": float(self.cost_model.measured)} if self.cost_model.measured else {}),
         }
 
     def _save(self, path: Path, own: dict[str, Any]) -> None:

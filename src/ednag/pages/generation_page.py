@@ -36,6 +36,8 @@ def generation_page(folder: Path) -> Page:
     ]
     if limits:
         facts.append(("violated the limits", shown(counts.get("violators", 0))))
+    if counts.get("measured_latencies"):
+        facts.append(("latencies measured", shown(counts["measured_latencies"])))
     return Page(
         "generate",
         _space(report),

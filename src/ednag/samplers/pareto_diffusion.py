@@ -43,7 +43,8 @@ class ParetoDiffusion(ArchiveDiffusion):
        member that costs no more can gain nothing.
 
     Fitness enters through ranks alone, costs as they are. Where costs take time (a network has to be built, or timed),
-    a second process predicts them for the pool, and only the ``shortlist`` that looks best is really asked for.
+    a second process predicts them for the pool, and only the ``shortlist`` that looks best is really asked for; once enough
+    latencies were measured, a model of them predicts the others, and only what is evaluated is measured.
 
     Args:
         initial: unscreened uniform architectures at the start.
@@ -120,12 +121,13 @@ class ParetoDiffusion(ArchiveDiffusion):
             asked = fitted.process.embed(problem.space, pool)
             mean, deviation, _ = fitted.predict(asked)
             valid = problem.space.valid(pool)
-            if problem.cost is not None and not problem.cost.quick:
+            predicted = self._predicted(problem, pool, valid)
+            if problem.cost is not None and not problem.cost.quick and predicted is None:
                 guess = self._predicted_cost(problem.space, members, known, asked)
                 likely = self._gain(members, mean, deviation, guess).where(valid, -torch.inf)
                 worst = likely.sort(1, descending=True).values[:, min(self.shortlist, pool.shape[1]) - 1, None]
                 valid = valid & (likely >= worst) & ~opening[:, None]
-            cost = self._ask_cost(problem, pool, valid)
+            cost = self._ask_cost(problem, pool, valid) if predicted is None else predicted
             hopeful = valid & cost.isfinite() & ~self._known_cheaper(problem.space, members, pool, valid, cost)
             return self._gain(members, mean, deviation, cost).where(hopeful, -torch.inf)
 
@@ -167,6 +169,14 @@ class ParetoDiffusion(ArchiveDiffusion):
         spread = (target.square().sum(1, keepdim=True) / number).sqrt().clamp(min=1e-9)
         mean = process.predict(space, known, target / spread, real, asked)[0]
         return (centre + spread * mean).maximum(members.cost.where(real, torch.inf).amin(1, keepdim=True))
+
+    def _predicted(self, problem: Problem, pool: Tensor, valid: Tensor) -> Tensor | None:
+        """Cost of proposals by the cost's own model of what it measured, ``(R, N)``, if it has one by now."""
+        model = getattr(problem.cost, "predicted", None)
+        found = model(pool[valid]) if model is not None and valid.any() else None
+        if found is None:
+            return None
+        return torch.zeros(valid.shape, dtype=torch.float64, device=pool.device).masked_scatter(valid, found)
 
     def _ask_cost(self, problem: Problem, genes: Tensor, wanted: Tensor) -> Tensor:
         """Cost where wanted, 0 elsewhere, float64, the shape of ``wanted``."""

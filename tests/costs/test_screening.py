@@ -1,0 +1,132 @@
+"""What limits say before anything is measured: exact where it is counted, never sure where it can't be."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ednag.core.noise import Noise
+from ednag.costs import model as costs_model
+from ednag.costs.latency_guess import FIRST, LatencyGuess
+from ednag.costs.latency_tables import LatencyTable
+from ednag.costs.model import CostModel, Limits
+from ednag.fitness import BenchmarkFitness
+from ednag.fitness.constrained import ConstrainedFitness
+from ednag.samplers import ArchiveDiffusion, Problem
+from ednag.spaces import NASBench201
+from ednag.spaces.base import gene_strings
+
+SPACE = NASBench201()
+DEVICE = "pixel3"
+
+
+class Simulated(CostModel):
+    """Measures by a table, and remembers what."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(latency_device="cpu", **options)
+        self.asked: list[int] = []
+        self.table = LatencyTable("nasbench201_latency")
+
+    def _build(self, genes: Tensor) -> Tensor:
+        self.asked.append(int(SPACE.code(genes)))
+        return genes
+
+
+@pytest.fixture(autouse=True)
+def simulated_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = LatencyTable("nasbench201_latency")
+
+    def measure(genes: Tensor, *_: object, **__: object) -> float:
+        return float(table.latency(genes, DEVICE))
+
+    monkeypatch.setattr(costs_model, "measure_latency", measure)
+
+
+def constrained(limits: Limits) -> tuple[ConstrainedFitness, Simulated]:
+    model = Simulated()
+    fitness = ConstrainedFitness(BenchmarkFitness("nasbench201", "cifar10"), limits, model)
+    fitness.setup(SPACE)
+    return fitness, model
+
+
+def everyone(genes: Tensor) -> Tensor:
+    return torch.ones(len(genes), dtype=torch.bool)
+
+
+def test_what_violates_a_counted_limit_is_never_timed() -> None:
+    genes = SPACE.random(Noise([0]), 60)[0]
+    macs = SPACE.count(genes, 10)[:, 1].double()
+    limit = float(macs.median())
+    fitness, model = constrained(Limits(max_flops=limit, max_latency_ms=1e9))
+    fitness(genes, everyone(genes))
+    assert {int(code) for code in SPACE.code(genes[macs > limit])}.isdisjoint(model.asked)
+    assert 0 < len(model.asked) <= int((macs <= limit).sum())
+
+
+def test_isomorphic_architectures_are_measured_once_if_they_have_the_same_layers() -> None:
+    fitness, model = constrained(Limits(max_latency_ms=1e9))
+    every = gene_strings(SPACE.cardinalities)
+    pairs = torch.cat([SPACE.identity(every)[:, None], SPACE.count(every, 10)], -1)
+    kind, place, number = torch.unique(pairs, dim=0, return_inverse=True, return_counts=True)
+    classes, kinds = torch.unique(kind[:, 0], return_counts=True)
+    # a class whose members have different layers, and of these two with the same ones
+    chosen = int(kind[(number > 1) & torch.isin(kind[:, 0], classes[kinds > 1]), 0][0])
+    genes = every[pairs[:, 0] == chosen]
+    assert len(set(SPACE.identity(genes).tolist())) == 1
+    layers = len(place[pairs[:, 0] == chosen].unique())
+    assert 1 < layers < len(genes)
+    fitness(genes, everyone(genes))
+    assert model.measured == len(model.asked) == layers
+
+
+def test_predicted_violators_are_dismissed_unmeasured() -> None:
+    genes = SPACE.random(Noise([1]), 1500)[0]
+    truth = LatencyTable("nasbench201_latency").latency(genes, DEVICE)
+    limit = float(truth.quantile(0.3))
+    fitness, model = constrained(Limits(max_latency_ms=limit))
+    assert not (fitness.screen.excess(genes) > 0).any(), "nothing is known yet"
+    fitness.violation(genes[:150], everyone(genes[:150]))
+    sure = fitness.screen.excess(genes) > 0
+    wrong = sure != (truth > limit)
+    assert sure.double().mean() > 0.2
+    assert wrong.double().mean() < 0.15
+    before = model.measured
+    fitness.violation(genes[sure], everyone(genes[sure]))
+    assert model.measured == before
+
+
+def test_a_guess_knows_how_far_it_can_be_wrong() -> None:
+    table = LatencyTable("nasbench201_latency")
+    genes = SPACE.random(Noise([2]), 1100)[0]
+    hot = (genes[..., None] == torch.arange(5)).flatten(-2)
+    described = torch.cat([hot.double(), SPACE.features(genes).double()], -1)
+    counts, truth = SPACE.count(genes, 10).double(), table.latency(genes, "raspi4")
+    widths = []
+    for number in (FIRST, 100):
+        guess = LatencyGuess(described[:number], counts[:number], truth[:number])
+        low, high = guess.bounds(described[number:], counts[number:])
+        inside = (low <= truth[number:]) & (truth[number:] <= high)
+        assert inside.double().mean() > 0.8
+        widths.append(float((high / low).log().mean()))
+    assert max(widths) < 4 * float(truth.log().std()), "bounds that say nothing hold as well"
+
+
+def test_a_run_under_a_latency_measures_little_and_reports_only_what_was_measured_within() -> None:
+    limit = float(LatencyTable("nasbench201_latency").latency(SPACE.random(Noise([7]), 500)[0], DEVICE).quantile(0.3))
+    fitness, model = constrained(Limits(max_latency_ms=limit))
+    state = ArchiveDiffusion().sample(Problem(SPACE), fitness, [0], 100)
+    assert int(state.archive.paid[0]) == 100
+    assert FIRST <= model.measured < 60
+    best = state.archive.genes[0, state.archive.fitness[0].argmax()]
+    assert model.table.latency(best, DEVICE) <= limit
+
+
+def test_a_restored_screen_knows_what_was_measured() -> None:
+    first, _ = constrained(Limits(max_latency_ms=20.0))
+    genes = SPACE.random(Noise([4]), 300)[0]
+    first.violation(genes[:60], everyone(genes[:60]))
+    second, other = constrained(Limits(max_latency_ms=20.0))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.screen.excess(genes), first.screen.excess(genes))
+    second.violation(genes[:30], everyone(genes[:30]))
+    assert other.asked == []
