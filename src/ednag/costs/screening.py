@@ -47,14 +47,15 @@ class Screening:
         tabled = self.limits.max_latency_ms is not None and self.model.tabled
         return (self._closed and bool(self.limits.counted)) or tabled or self.measures
 
-    def excess(self, genes: Tensor) -> Tensor:
+    def excess(self, genes: Tensor, sure: bool = False) -> Tensor:
         """Sum of the relative excesses, as known or predicted without building or measuring a network.
 
         Args:
             genes: valid architectures, int64 ``(n, L)``.
+            sure: whether a predicted latency counts as the least that it may be, not as what it most likely is.
 
         Returns:
-            float64 ``(n,)``, 0 where every limit may be met.
+            float64 ``(n,)``, 0 where every limit is met, as far as is known.
         """
         nothing = torch.zeros(len(genes), dtype=torch.float64, device=genes.device)
         excess, most = self._counted(genes) if self._closed else nothing, self.limits.max_latency_ms
@@ -63,20 +64,24 @@ class Screening:
         if self.model.tabled:
             return excess + self._over("max_latency_ms", most, self.model.latencies(genes))
         bounds = self.model.bounds(genes)
-        return excess if bounds is None else excess + ((bounds[0] * bounds[1]).sqrt() / most - 1).clamp(min=0)
+        if bounds is None:
+            return excess
+        return excess + ((bounds[0] if sure else (bounds[0] * bounds[1]).sqrt()) / most - 1).clamp(min=0)
 
     def violation(self, genes: Tensor) -> Tensor:
-        """Sum of relative excesses, float64 ``(n,)``: as :meth:`excess`, but measured while there is no prediction.
+        """Sum of relative excesses, float64 ``(n,)``, measured where that is in doubt.
 
-        An architecture that violates a counted limit is not measured.
+        An architecture that surely violates a limit is not measured, nor is one that most likely doesn't.
         """
-        excess, most = self.excess(genes), self.limits.max_latency_ms
+        excess, most = self.excess(genes, sure=True), self.limits.max_latency_ms
         if not self._closed:
             excess += self._counted(genes)
         if most is None or self.model.tabled:
             return excess
-        within = excess == 0
-        for i in within.nonzero().flatten().tolist() if self.model.bounds(genes[:1]) is None else ():
+        doubtful = excess == 0
+        if self.model.bounds(genes[:1]) is not None:
+            doubtful &= self.excess(genes) > 0
+        for i in doubtful.nonzero().flatten().tolist():
             excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
         return excess
 

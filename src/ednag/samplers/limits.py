@@ -53,10 +53,16 @@ def within_limits(problem: Problem, genes: Tensor, noise: Noise) -> Tensor:
     return flat.view_as(genes)
 
 
-def permitted(problem: Problem, genes: Tensor) -> Tensor:
-    """Mark proposals that are valid and not surely beyond a limit, bool ``(*B,)``; the others are counted as dismissed."""
+def permitted(problem: Problem, genes: Tensor, sure: bool = False) -> Tensor:
+    """Mark proposals that are valid and not beyond a limit, bool ``(*B,)``; the others are counted as dismissed.
+
+    Args:
+        problem: whose limits.
+        genes: int64 ``(*B, L)``.
+        sure: whether to let pass what is beyond a limit most likely, but not surely.
+    """
     if not problem.screened or problem.screen is None:
         return problem.space.valid(genes)
-    excess = problem.excess(genes)
+    excess = problem.excess(genes, sure)
     problem.screen.dismissed += int(((excess > 0) & excess.isfinite()).sum())
     return excess == 0

@@ -61,8 +61,8 @@ class Screen(Protocol):
     def quick(self) -> bool:
         """Whether thousands of architectures can be asked for at once, and there is something to say."""
 
-    def excess(self, genes: Tensor) -> Tensor:
-        """How far architectures, int64 ``(n, L)``, surely are beyond limits, float64 ``(n,)``: 0 for not."""
+    def excess(self, genes: Tensor, sure: bool = False) -> Tensor:
+        """How far architectures, int64 ``(n, L)``, are beyond limits, most likely or surely, float64 ``(n,)``: 0 for not."""
 
     def key(self, genes: Tensor, identity: Tensor) -> Tensor:
         """Number architectures so that those of one number are within limits together, or beyond them together."""
@@ -130,13 +130,16 @@ class Problem:
         """:meth:`key` of architectures ``(*B, L)`` where they are ``valid``, -1 elsewhere."""
         return self.key(genes.where(valid[..., None], 0)).where(valid, -1)
 
-    def excess(self, genes: Tensor) -> Tensor:
-        """How far architectures, int64 ``(*B, L)``, are surely beyond limits, float64 ``(*B,)``; ``inf`` if not valid."""
+    def excess(self, genes: Tensor, sure: bool = False) -> Tensor:
+        """How far architectures, int64 ``(*B, L)``, are beyond limits, float64 ``(*B,)``; ``inf`` if not valid.
+
+        Where a limit's cost is only predicted, ``sure`` asks for what is beyond it in any case.
+        """
         valid = self.space.valid(genes)
         out = torch.full(valid.shape, torch.inf, dtype=torch.float64, device=genes.device)
         if self.screen is None or not self.screen.quick:
             return out.masked_fill(valid, 0.0)
-        out[valid] = self.screen.excess(genes[valid])
+        out[valid] = self.screen.excess(genes[valid], sure)
         return out
 
     @property

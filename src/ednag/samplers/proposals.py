@@ -87,6 +87,6 @@ def unseen(problem: Problem, known: Tensor, number: int, noise: Noise) -> Tensor
         genes = genes[noise.uniform(space.size)[0].argsort()]
     else:
         genes = within_limits(problem, space.random(noise, 4096 if not problem.screened else 256), noise)[0]
-    genes = genes[permitted(problem, genes)]
+    genes = genes[permitted(problem, genes, sure=True)]
     keys = problem.key(genes)
     return genes[first_occurrence(keys) & ~torch.isin(keys, known)][:number]
