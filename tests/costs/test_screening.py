@@ -90,8 +90,10 @@ def test_predicted_violators_are_dismissed_unmeasured() -> None:
     wrong = sure != (truth > limit)
     assert sure.double().mean() > 0.2
     assert wrong.double().mean() < 0.15
+    beyond = fitness.screen.excess(genes, sure=True) > 0
+    assert 0 < beyond.sum() < sure.sum()
     before = model.measured
-    fitness.violation(genes[sure], everyone(genes[sure]))
+    fitness.violation(genes[beyond], everyone(genes[beyond]))
     assert model.measured == before
 
 
