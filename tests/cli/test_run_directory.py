@@ -203,7 +203,7 @@ def test_options_of_a_retraining_are_named(
     report_of(GENES[0]).save(tmp_path / "report.json")
     ednag(*RETRAIN, "--report", str(tmp_path / "report.json"), *args, "--run_dir", str(tmp_path / "r"), status=2)
     assert words in capsys.readouterr().err
-    assert not (tmp_path / "r").exists()
+    assert words == "weight" or not (tmp_path / "r").exists()  # that one is met where it is built, on an executor
 
 
 @pytest.mark.parametrize("callback", ["StochasticWeightAveraging", "LearningRateFinder", "BackboneFinetuning"])

@@ -47,11 +47,11 @@ def telling(name: str) -> Iterator[None]:
         name: of the class.
 
     Raises:
-        ValueError: in place of anything but ``ValueError``, ``OSError`` and ``RuntimeError``.
+        ValueError: in place of anything but ``ValueError``, ``OSError``, ``RuntimeError`` and ``MemoryError``.
     """
     try:
         yield
-    except (ValueError, OSError, RuntimeError):
+    except (ValueError, OSError, RuntimeError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(f"{name} raised {type(error).__name__}: {error}") from error
