@@ -31,7 +31,7 @@ def test_a_missing_extra_says_what_to_install(
 def test_wandb_without_a_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("wandb").finish()  # of an earlier test
+    pytest.importorskip("wandb").teardown()  # what an earlier test has set up
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
