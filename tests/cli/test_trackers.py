@@ -1,5 +1,8 @@
 """Trackers that are not installed, or not logged in, are one sentence, before anything is trained."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,18 +31,15 @@ def test_a_missing_extra_says_what_to_install(
     assert not run.exists()
 
 
-def test_wandb_without_a_login(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("wandb").teardown()  # what an earlier test has set up
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_SILENT", "true")
+def test_wandb_without_a_login(tmp_path: Path) -> None:
+    """In a process of its own: W&B remembers the mode of earlier runs."""
+    pytest.importorskip("wandb")
+    own = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_SILENT": "true"}
+    environment = {k: v for k, v in os.environ.items() if k not in ("WANDB_API_KEY", "WANDB_MODE")} | own
     run, config = tmp_path / "run", str(CONFIGS / "logger/wandb.yaml")
-    ednag(*GENERATE, "--evaluations", "3", "--config", config, "--run_dir", str(run), status=2)
-    error = capsys.readouterr().err
-    assert "W&B: " in error
-    assert "log in with `wandb login`, or set WANDB_MODE=offline" in error
-    assert "Traceback" not in error
+    command = [*GENERATE, "--evaluations", "3", "--config", config, "--run_dir", str(run)]
+    ended = subprocess.run([sys.executable, "-m", "ednag", *command], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "W&B: " in ended.stderr
+    assert "log in with `wandb login`, or set WANDB_MODE=offline" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -92,7 +92,7 @@ def test_what_was_trained_before_a_kill_is_not_trained_again(tmp_path: Path, asy
 
 
 class Faulty(TrainingFitness):
-    """Fails for some."""
+    """A training that fails for a third of the cells."""
 
     def train(self, genes: torch.Tensor) -> dict[str, float]:
         if genes.sum() % 3 == 1:
