@@ -194,7 +194,7 @@ def train_all(
 
 def train_one(root: Path, shared: Shared, job: Job, space: SearchSpace) -> Result:
     """Train one architecture in a folder below ``root``, from its last checkpoint if there is one."""
-    return replace(job, folder=root / job.folder.name).once(space, shared.data, shared.make_trainer, shared.parent)
+    return replace(job, folder=root / job.folder.name).once(space, shared)
 
 
 @dataclass(frozen=True)
@@ -241,17 +241,11 @@ class Job:
             label=plan.name,
         )
 
-    def once(
-        self,
-        space: SearchSpace,
-        data: pl.LightningDataModule,
-        make_trainer: TrainerFactory,
-        parent: nn.Module | None = None,
-    ) -> Result:
+    def once(self, space: SearchSpace, shared: Shared) -> Result:
         """Read the result, or :meth:`run` and write it."""
         result = read_result(self.folder)
         if result is None:
-            result = self.run(space, data, make_trainer, parent)
+            result = self.run(space, shared)
             write_json(self.folder / METRICS, asdict(result))
         return result
 
@@ -265,14 +259,8 @@ class Job:
         write_json(self.folder / METRICS, asdict(result))
         return result
 
-    def run(
-        self,
-        space: SearchSpace,
-        data: pl.LightningDataModule,
-        make_trainer: TrainerFactory,
-        parent: nn.Module | None = None,
-    ) -> Result:
-        """Build, train, test and save, from the last checkpoint if there is one; ``parent`` as in :class:`Shared`."""
+    def run(self, space: SearchSpace, shared: Shared) -> Result:
+        """Build, train, test and save, from the last checkpoint if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         devices = [*range(torch.cuda.device_count())]
         with torch.random.fork_rng(devices=devices):
@@ -282,20 +270,20 @@ class Job:
             write_json(self.folder / ARCHITECTURE, self.describe())
             checkpoint = EpochCheckpoint(self.folder, self.seed, self.recipe.weights)
             evidence = Evidence()
-            teacher = self.prepare(network, space, data, parent)
-            trainer = make_trainer(
+            teacher = self.prepare(network, space, shared.data, shared.parent)
+            trainer = shared.make_trainer(
                 folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[evidence, checkpoint, *self.freezing()]
             )
             classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher)
             try:
-                scores = self.train(trainer, classifier, data, checkpoint)
+                scores = self.train(trainer, classifier, shared.data, checkpoint)
             except NonFiniteLoss as error:
                 log.warning("architecture %d (%s) failed: %s", self.rank, self.candidate.architecture, error)
                 return self.result(costs, checkpoint, {}, reason=str(error))
         if not all(math.isfinite(value) for value in scores.values()):
             return self.result(costs, checkpoint, {}, reason=f"a metric is not finite: {scores}")
         save_network(self.folder, network, self.describe())
-        evidence.save(self.folder, data, self.report_images)
+        evidence.save(self.folder, shared.data, self.report_images)
         return self.result(costs, checkpoint, scores)
 
     def build(self, space: SearchSpace) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ednag.core.archive import Archive, feasible
 from ednag.samplers.base import PATIENCE, Sampler, State, log_end
-from ednag.samplers.problem import VIOLATORS, FitnessFunction
+from ednag.samplers.problem import FitnessFunction, violators
 
 Lie = Literal["best", "mean", "worst"]
 """What a pending evaluation is taken for, among the values of the run so far."""
@@ -105,11 +105,7 @@ class Asynchronous:
 
     def _affordable(self) -> bool:
         """Whether the budget, or the space, allows for another evaluation beside the pending ones."""
-        archive = self._believed()
-        if bool(self.state.problem.exhausted(archive).any()):
-            return False
-        budget = self.evaluations
-        return budget is None or (int(archive.paid) < budget and int(archive.violators) < VIOLATORS * budget)
+        return bool(self.state.problem.running(self._believed(), self.evaluations))
 
     def _believed(self) -> Archive:
         """The archive, with a lie about each pending evaluation."""
@@ -141,8 +137,7 @@ class Asynchronous:
         valid = problem.space.valid(genes)
         keys = problem.keys(genes, valid)
         new = believed.unseen(keys) & valid
-        violates: Callable[[Tensor, Tensor], Tensor] | None = getattr(self.fitness, "violates", None)
-        free = torch.zeros_like(new) if violates is None else violates(genes, new) & new
+        free = violators(self.fitness, genes, new)
         for one in genes[new & ~free]:
             if self._affordable():
                 self._propose(one)

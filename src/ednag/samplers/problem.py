@@ -192,8 +192,7 @@ class Problem:
         keys = self.keys(genes, valid)
         running = self.running(archive, evaluations)[:, None]
         fresh = archive.unseen(keys) & valid & running
-        violates: Callable[[Tensor, Tensor], Tensor] | None = getattr(fitness, "violates", None)
-        free = torch.zeros_like(fresh) if violates is None else violates(genes, fresh) & fresh
+        free = violators(fitness, genes, fresh)
         budget = torch.iinfo(torch.int64).max if evaluations is None else evaluations
         most = budget if evaluations is None else VIOLATORS * evaluations
         paid = (fresh & ~free) & (archive.paid[:, None] + (fresh & ~free).cumsum(1) <= budget)
@@ -203,3 +202,9 @@ class Problem:
         known, position = archive.find(keys)
         values = archive.fitness.gather(1, position)
         return archive, values.where(known & valid, -torch.inf)
+
+
+def violators(fitness: FitnessFunction, genes: Tensor, asked: Tensor) -> Tensor:
+    """Mark which of the architectures ``(R, N, L)`` that are ``asked`` for, bool ``(R, N)``, violate a constraint of a fitness."""
+    violates: Callable[[Tensor, Tensor], Tensor] | None = getattr(fitness, "violates", None)
+    return torch.zeros_like(asked) if violates is None else violates(genes, asked) & asked
