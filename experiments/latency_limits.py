@@ -47,7 +47,7 @@ class Simulated(CostModel):
         return super().bounds(genes) if self.screened else None
 
 
-def limited(device: str, limit: float, seed: int, evaluations: int, screened: bool) -> tuple[float, int, int]:
+def limited(limit: float, seed: int, evaluations: int, screened: bool) -> tuple[float, int, int]:
     """Best accuracy under a limit, measurements, and evaluations."""
     model = Simulated(screened)
     fitness = ConstrainedFitness(BenchmarkFitness("nasbench201", "cifar10"), Limits(max_latency_ms=limit), model)
@@ -80,7 +80,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = LatencyTable("nasbench201_latency")
-    everything = table.latency(SPACE.random(Noise([0]), 5000)[0], options.devices[0])
     for device in options.devices:
         everything = table.latency(SPACE.random(Noise([0]), 5000)[0], device)
 
@@ -92,7 +91,7 @@ def main() -> None:
         for share in options.shares:
             limit = float(everything.quantile(share))
             for screened in (False, True):
-                found = [limited(device, limit, s, options.evaluations, screened) for s in range(options.seeds)]
+                found = [limited(limit, s, options.evaluations, screened) for s in range(options.seeds)]
                 best, made, paid = torch.tensor(found, dtype=torch.float64).mean(0).tolist()
                 name = "screened" if screened else "all measured"
                 print(

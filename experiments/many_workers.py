@@ -18,7 +18,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ class Clock:
         now: time.
         busy: time that workers have worked.
         begun: evaluations begun.
-        ended: the time at which each evaluation ended.
-        log: for each evaluation in the order of ending, its key.
     """
 
     workers: int
@@ -52,7 +50,6 @@ class Clock:
     now: float = 0.0
     busy: float = 0.0
     begun: int = 0
-    ended: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
@@ -74,7 +71,6 @@ class Clock:
             if not running:
                 return
             self.now, _, genes = heapq.heappop(running)
-            self.ended.append(self.now)
             yield genes
 
 
@@ -92,11 +88,12 @@ def arguments() -> argparse.Namespace:
 
 @dataclass
 class Found:
-    """What a run came to: evaluations and time until the optimum (infinite if it was not found), and utilisation."""
+    """What a run came to: evaluations and time until the optimum (infinite if it was not found), utilisation, and its end."""
 
     evaluations: float
     time: float
     used: float
+    end: float
 
 
 def asynchronous(sampler: Sampler, fitness: BenchmarkFitness, lie: str, clock: Clock, budget: int, seed: int) -> Found:
@@ -110,7 +107,7 @@ def asynchronous(sampler: Sampler, fitness: BenchmarkFitness, lie: str, clock: C
 
     search = Asynchronous(sampler, sampler.init(fitness.space, [seed]), fitness, budget, lie=lie, after_round=heard)
     search.run(clock.measure)
-    return Found(*found, clock.busy / (clock.workers * clock.now))
+    return Found(*found, clock.busy / (clock.workers * clock.now), clock.now)
 
 
 def synchronous(fitness: BenchmarkFitness, clock: Clock, budget: int, seed: int) -> Found:
@@ -133,7 +130,7 @@ def synchronous(fitness: BenchmarkFitness, clock: Clock, budget: int, seed: int)
             found[:] = [float(count), clock.now]
 
     sampler.sample(fitness.space, fitness, [seed], budget, after_round=heard)
-    return Found(*found, clock.busy / (clock.workers * clock.now))
+    return Found(*found, clock.busy / (clock.workers * clock.now), clock.now)
 
 
 def main() -> None:
@@ -161,7 +158,7 @@ def main() -> None:
             told = f"{method} ({lie})" if method == "asynchronous" else method
             done = [row for row in rows if row.time < np.inf]
             # A run that hasn't found it counts as if it had at its end: means are lower bounds then.
-            ends = np.array([min(row.time, clock.now) for row in rows])
+            ends = np.array([min(row.time, row.end) for row in rows])
             counts = np.array([min(row.evaluations, options.budget) for row in rows])
             alone = alone or ends.mean() * workers
             print(

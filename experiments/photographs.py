@@ -187,8 +187,13 @@ class Measurement:
             return {f"random-{i}": partial(self.ranked, one, i) for i, one in enumerate(genes)}
         picks = {f"pick-{share}": partial(self.picked, share) for share in self.options.shares}
         parent = partial(self.fine_tuned, self.report(self.parent), "parent", through_parent=False)
-        scratch = {"scratch-0.5": partial(self.from_scratch, 0.5)} if self.options.scratch else {}
-        return {"linear_probe": self.linear_probe, "parent": parent, **picks, **scratch}
+        scratch = {f"scratch-{share}": partial(self.from_scratch, share) for share in self.options.shares}
+        return {
+            "linear_probe": self.linear_probe,
+            "parent": parent,
+            **picks,
+            **(scratch if self.options.scratch else {}),
+        }
 
     def ranked(self, genes: torch.Tensor, number: int) -> Row:
         """Probe a network in several ways, then fine-tune it."""

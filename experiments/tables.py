@@ -253,8 +253,8 @@ def main() -> None:
             continue
         begun = time.perf_counter()
         found[problem.name] = rows = measure(problem, options)
-        lines += section(problem, rows)
-        print("\n".join(section(problem, rows)), f"({time.perf_counter() - begun:.0f} s)", flush=True)
+        lines += (text := section(problem, rows))
+        print("\n".join(text), f"({time.perf_counter() - begun:.0f} s)", flush=True)
     write(options.output, summary(found, options.evaluations) + lines)
 
 
