@@ -310,7 +310,7 @@ def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if isinstance(first, dict):
             names = dict.fromkeys(key for part in parts for key in part)
             return {key: join(str(key), [part[key] for part in parts if key in part]) for key in names}
-        if name in ("lookups", "evaluations", "failures", "unknown"):
+        if name in ("lookups", "evaluations", "failures", "unknown", "dismissed"):
             return sum(parts)
         if isinstance(first, Tensor) and first.dtype == torch.bool:
             return torch.stack(parts).any(0)

@@ -55,7 +55,6 @@ class ConstrainedFitness(Fitness):
         self.limits = limits
         self.cost_model = CostModel() if cost_model is None else cost_model
         self.name = fitness.name
-        self.partial = fitness.partial
         self.screening = Screening(limits, self.cost_model)
         self._confirmed: dict[int, float] = {}
         if limits.max_latency_ms is not None and self.cost_model.latency_device is None:
@@ -78,6 +77,11 @@ class ConstrainedFitness(Fitness):
     @evaluations.setter
     def evaluations(self, value: int) -> None:
         self.fitness.evaluations = value
+
+    @property
+    def partial(self) -> bool:  # type: ignore[override]  # some know it only when they are set up
+        """Whether ``-inf`` says that an architecture is unknown."""
+        return self.fitness.partial
 
     @property
     def generating(self) -> bool:
