@@ -213,7 +213,7 @@ class CostModel:
         """
         if self.measured < FIRST:
             return None
-        if self._guess is None or not self._guess[0] <= self.measured <= self._guess[0] * 9 // 8:
+        if self._guess is None or self.measured > self._guess[0] * 9 // 8:
             known, latencies = self.measurements()
             self._guess = self.measured, LatencyGuess(*self._described(known), latencies)
         return self._guess[1].bounds(*self._described(genes.cpu()), genes.device)
@@ -236,6 +236,10 @@ class CostModel:
     def count(self, genes: Tensor) -> Costs:
         """Count one architecture, int64 ``(L,)``, without a latency: in closed form, or built."""
         return Costs(*self.counts(genes[None])[0].tolist())
+
+    def counts_at_once(self) -> bool:
+        """Whether parameters and multiply-accumulates are counted without building networks."""
+        return self.closed(torch.zeros(1, self.space.num_genes, dtype=torch.int64)) is not None
 
     def closed(self, genes: Tensor) -> Tensor | None:
         """Parameters and multiply-accumulates of architectures, int64 ``(*B, 2)``, where the space counts in closed form."""

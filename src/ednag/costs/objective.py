@@ -59,8 +59,7 @@ class CostObjective:
         limits, model = self.limits, self.model
         self._timed = self.name == "latency_ms" or limits.max_latency_ms is not None
         self._counted = self.name != "latency_ms" or bool(limits.counted)
-        nothing = torch.zeros(1, model.space.num_genes, dtype=torch.int64)
-        quick = not self._counted or model.closed(nothing) is not None
+        quick = not self._counted or model.counts_at_once()
         self._sums = None if quick else sum_over_genes(model.space, model.count)
         self._quick = (quick or self._sums is not None) and (model.tabled or not self._timed)
 

@@ -33,8 +33,7 @@ class Screening:
 
     def setup(self) -> None:
         """Find out what is known at once; call after the cost model was set up."""
-        nothing = torch.zeros(1, self.model.space.num_genes, dtype=torch.int64)
-        self._closed = self.model.closed(nothing) is not None
+        self._closed = self.model.counts_at_once()
 
     @property
     def measures(self) -> bool:
@@ -73,14 +72,15 @@ class Screening:
 
         An architecture that surely violates a limit is not measured, nor is one that most likely doesn't.
         """
-        excess, most = self.excess(genes, sure=True), self.limits.max_latency_ms
-        if not self._closed:
-            excess += self._counted(genes)
+        most = self.limits.max_latency_ms
         if most is None or self.model.tabled:
-            return excess
+            return self.exact(genes)
+        excess, bounds = self._counted(genes), self.model.bounds(genes)
+        if bounds is not None:
+            excess += (bounds[0] / most - 1).clamp(min=0)
         doubtful = excess == 0
-        if self.model.bounds(genes[:1]) is not None:
-            doubtful &= self.excess(genes) > 0
+        if bounds is not None:
+            doubtful &= (bounds[0] * bounds[1]).sqrt() / most - 1 > 0
         for i in doubtful.nonzero().flatten().tolist():
             excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
         return excess
@@ -105,12 +105,13 @@ class Screening:
         Returns:
             int64 ``(*B,)``, non-negative.
         """
-        code, space_counts = self.model.space.code(genes), self.model.closed(genes) if self._closed else None
-        if space_counts is None:
-            return code
-        if self.measures:
-            mixed = identity * 0x1E3779B97F4A7C15 + space_counts[..., 0] * 0x3F58476D1CE4E5B9 + space_counts[..., 1]
+        if self._closed and self.measures:
+            counts = self.model.counts(genes)
+            mixed = identity * 0x1E3779B97F4A7C15 + counts[..., 0] * 0x3F58476D1CE4E5B9 + counts[..., 1]
             return mixed & (2**63 - 1)
+        code = self.model.space.code(genes)
+        if not self._closed:
+            return code
         violates = self.excess(genes.reshape(-1, genes.shape[-1])).view(identity.shape) > 0
         return torch.where(violates, code ^ 2**62, identity)
 
