@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ednag.core.journal import append_line, read_lines
+from ednag.core.reading import matches
 from ednag.execution import Call, Executor, Outcome
 from ednag.execution.base import Observer
 from ednag.fitness import Fitness
@@ -107,5 +108,7 @@ def _drained(known: deque[Tensor]) -> Iterator[Tensor]:
 def _is_row(content: Any) -> bool:
     """Whether a line of the journal is an evaluation."""
     return (
-        isinstance(content, dict) and isinstance(content.get("genes"), list) and isinstance(content.get("found"), dict)
+        matches(content, dict[str, Any])
+        and matches(content.get("genes", 0), list[int])
+        and matches(content.get("found"), dict[str, Any])
     )

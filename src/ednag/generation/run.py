@@ -224,10 +224,7 @@ class Generation:
         elsewhere = measuring(self.fitness)
         if asynchronous and sampler.asynchronous and len(seeds) == 1 and elsewhere.executor.workers > 1:
             begun = sampler.init(self.problem, seeds, self.device) if state is None else state
-            problem = replace(self.problem, partial=fitness.partial, error=fitness.standard_error)
-            self.search = Asynchronous(
-                sampler, replace(begun, problem=problem), fitness, budget, self._pending, after_round=after_round
-            )
+            self.search = Asynchronous(sampler, begun, fitness, budget, self._pending, after_round=after_round)
             return self.search.run(elsewhere.measure)
         with elsewhere.kept(), self.fitness.measured_by(elsewhere.measure_all):
             return sampler.sample(self.problem, fitness, seeds, budget, self.device, state, after_round, everyone)

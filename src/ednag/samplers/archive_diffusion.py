@@ -18,11 +18,11 @@ from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.calibration import Score
 from ednag.samplers.evidence import likeliest
-from ednag.samplers.limits import within_limits
+from ednag.samplers.limits import permitted, within_limits
 from ednag.samplers.members import Members, declared, led_by
 from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE
-from ednag.samplers.proposals import allowed, changed, in_turn, pick, unseen
+from ednag.samplers.proposals import changed, in_turn, pick, unseen
 from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores, split
 
 
@@ -168,14 +168,12 @@ class ArchiveDiffusion(Sampler):
         opening = state.memory["opening"] > 0
         if state.step == 0:
             pool, score = self._first(state)
-            score = allowed(state.problem, pool, score)
+            score = score.where(permitted(state.problem, pool), -torch.inf)
         else:
             members = self._members(state)
             state = self._judge(state, members)
-            pool, value = self._climb(state, members, self._pool(state, members), self._scoring(state, members))
-            score = (
-                allowed(state.problem, pool, in_turn(pool)).where(opening[:, None], value) if opening.any() else value
-            )
+            pool, fine, value = self._climb(state, members, self._pool(state, members), self._scoring(state, members))
+            score = in_turn(pool).where(opening[:, None], value).where(fine, -torch.inf)
         lottery = (state.noise.uniform(1)[:, 0] * 2**24).long()
         return self._propose(state, pool, score, want, lottery)
 
@@ -309,27 +307,28 @@ class ArchiveDiffusion(Sampler):
 
     def _climb(
         self, state: State, members: Members, pool: Tensor, score: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Score a pool, and what differs in a gene or two from the best members and the best of the pool, repeatedly.
 
         Returns:
-            the larger pool, ``(R, N, L)``, and its scores, see :func:`ednag.samplers.proposals.allowed`.
+            the larger pool, ``(R, N, L)``, what is permitted of it, bool ``(R, N)``, and its scores, ``(R, N)``.
         """
-        value = allowed(state.problem, pool, score(pool))
+        fine, value = permitted(state.problem, pool), score(pool)
         if self.climbs == 0:
-            return pool, value
+            return pool, fine, value
         space = state.space
         u = state.noise.uniform(self.climbs, self.children, 1 + 2 * space.num_genes)
         turn = torch.arange(self.children, device=pool.device) % self.parents
         for step in range(self.climbs):
-            top = value.argsort(dim=1, descending=True, stable=True)[:, : self.parents]
+            top = value.where(fine, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, : self.parents]
             parent = pool.gather(1, top[..., None].expand(-1, -1, space.num_genes))
             if step == 0:
                 parent = led_by(members, parent)
             child = changed(space, parent[:, turn], self.two_genes, u[:, step])
             pool = torch.cat([pool, child], 1)
-            value = torch.cat([value, allowed(state.problem, child, score(child))], 1)
-        return pool, value
+            fine = torch.cat([fine, permitted(state.problem, child)], 1)
+            value = torch.cat([value, score(child)], 1)
+        return pool, fine, value
 
     def _believed(self, state: State) -> Priors:
         """The priors, put on the scale of ranks in this space."""

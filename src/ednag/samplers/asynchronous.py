@@ -67,7 +67,8 @@ class Asynchronous:
             raise ValueError(
                 f"{type(sampler).__name__} can't go on with evaluations under way, or not for several runs"
             )
-        self.sampler, self.state, self.fitness, self.evaluations = sampler, state, fitness, evaluations
+        self.sampler, self.fitness, self.evaluations = sampler, fitness, evaluations
+        self.state = replace(state, problem=state.problem.told_by(fitness))
         self.lie, self.after_round = lie, after_round
         self._pending: dict[int, Tensor] = {}
         self._queue: deque[Tensor] = deque()

@@ -198,11 +198,7 @@ class Sampler(ABC):
         self, state: State, fitness: FitnessFunction, evaluations: int | None = None
     ) -> tuple[State, Tensor, Tensor]:
         """Ask, evaluate what is new and affordable, tell; see ``after_round`` for what is returned."""
-        partial, error = bool(getattr(fitness, "partial", False)), getattr(fitness, "standard_error", None)
-        screen = getattr(fitness, "screen", state.problem.screen)
-        if (state.problem.partial, state.problem.error, state.problem.screen) != (partial, error, screen):
-            state = replace(state, problem=replace(state.problem, partial=partial, error=error, screen=screen))
-        state, genes = self.ask(state)
+        state, genes = self.ask(replace(state, problem=state.problem.told_by(fitness)))
         archive, values = state.problem.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)
         return replace(state, step=state.step + 1), genes, values

@@ -44,16 +44,16 @@ def likeliest(
     exponent = process.exponent(space, known, known, member)
     scale = scales[:1].expand(len(known)) if scale is None else scale
 
-    def evidence(nugget: Tensor, scale: Tensor) -> Tensor:
-        covariance = (exponent * scale[:, None, None]).exp_()
+    def evidence(covariance: Tensor, nugget: Tensor) -> Tensor:
         return log_likelihood(noisy_factor(covariance, member, nugget, noise), target, member)
 
     nugget = nuggets[:1].expand(len(known))
     if len(nuggets) > 1:
-        likely = torch.stack([evidence(one.expand(len(known)), scale) for one in nuggets], -1)
+        covariance = (exponent * scale[:, None, None]).exp_()
+        likely = torch.stack([evidence(covariance, one.expand(len(known))) for one in nuggets], -1)
         nugget = nuggets[_best(likely - (nuggets / USUAL_NUGGET).log().square() / 2)]
     if len(scales) > 1:
-        likely = torch.stack([evidence(nugget, one.expand(len(known))) for one in scales], -1)
+        likely = torch.stack([evidence((exponent * one).exp_(), nugget) for one in scales], -1)
         scale = scales[_best(likely - scales.log().square() / 2)]
     return nugget, scale
 

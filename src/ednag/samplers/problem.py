@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -111,6 +111,15 @@ class Problem:
     def __post_init__(self) -> None:
         if self.distinct not in ("isomorphism", "genes"):
             raise ValueError(f"distinct must be 'isomorphism' or 'genes', got {self.distinct!r}")
+
+    def told_by(self, fitness: FitnessFunction) -> Problem:
+        """Learn from a fitness what its scores mean, and what limits it knows."""
+        own: dict[str, Any] = {
+            "partial": bool(getattr(fitness, "partial", False)),
+            "error": getattr(fitness, "standard_error", None),
+            "screen": getattr(fitness, "screen", self.screen),
+        }
+        return self if all(getattr(self, name) == value for name, value in own.items()) else replace(self, **own)
 
     def derive(self, name: str, make: Callable[[], T]) -> T:
         """Return what ``make`` gives, made once for these runs: a calibrated prior, a count of the space."""

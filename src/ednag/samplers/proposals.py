@@ -38,20 +38,6 @@ def in_turn(pool: Tensor, first: int = 0) -> Tensor:
     return -turn.double().expand(pool.shape[:2])
 
 
-def allowed(problem: Problem, genes: Tensor, score: Tensor) -> Tensor:
-    """Leave out what is invalid or surely beyond a limit.
-
-    Args:
-        problem: its space and its limits.
-        genes: ``(R, N, L)``.
-        score: float64 ``(R, N)``.
-
-    Returns:
-        float64 ``(R, N)``: the score; ``-inf`` for what is left out.
-    """
-    return score.where(permitted(problem, genes), -torch.inf)
-
-
 def pick(
     problem: Problem, archive: Archive, pool: Tensor, score: Tensor, want: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
