@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ednag.__about__ import __version__
+from ednag.core.reading import read_json
 from ednag.export.formats import Exported
 from ednag.export.onnx_file import session
 
@@ -200,8 +201,11 @@ def _short(architecture: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON file of the run; empty if there is none."""
+    """Read a JSON file of the run; empty if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     if not path.exists():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_json(path, "a result of a retraining", "resume the run, which writes it again", dict)

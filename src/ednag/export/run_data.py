@@ -6,6 +6,8 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
+from ednag.core.reading import read_yaml
+
 
 def open_run_data(folder: Path) -> pl.LightningDataModule:
     """Make the data module of the retraining that a network's folder belongs to.
@@ -17,7 +19,6 @@ def open_run_data(folder: Path) -> pl.LightningDataModule:
         FileNotFoundError: if the run has no configuration.
         ValueError: if it names no images.
     """
-    import yaml
     from jsonargparse import ArgumentParser
 
     from ednag.data import import_data_modules
@@ -32,8 +33,8 @@ def open_run_data(folder: Path) -> pl.LightningDataModule:
         raise FileNotFoundError(
             f"no {places[0]}, which says what images the network was trained on: quantise within the run of `ednag retrain`"
         )
-    content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-    if not content.get("data"):
+    content = read_yaml(config, "the configuration of a run", "copy it again")
+    if not isinstance(content, dict) or not content.get("data"):
         raise ValueError(f"{config} names no images (data)")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningDataModule, "data")

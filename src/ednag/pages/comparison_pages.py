@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ednag.core.reading import read_npz
+from ednag.core.reading import read_bytes, read_npz
 from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
 from ednag.pages.numbers import shown
 from ednag.pages.sources import column, notes, read_csv, read_json
@@ -100,7 +100,7 @@ def _curves(folder: Path, fitness: str) -> list[Block]:
 def collection_page(folder: Path) -> Page:
     """Make the page of a collection's run directory."""
     rows = read_npz(folder / "rows.npz", "the rows of a collection", "continue the collection to write it again")
-    tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))["tasks"]
+    tasks = read_json(folder / "tasks.json")["tasks"]
     sources = np.array([task["source"] for task in tasks])[rows["task"]]
     failed = np.isnan(rows["valid"])
     budget = json.loads(str(rows["budget"]))
@@ -185,7 +185,7 @@ def _failures(folder: Path) -> list[Block]:
     """What failed, and why, as the journals say."""
     found: list[Sequence[object]] = []
     for path in sorted((folder / "rows").glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_bytes(path).decode("utf-8").splitlines():
             if '"error": null' not in line and line.endswith("}"):
                 row = json.loads(line)
                 found.append([path.stem, " ".join(map(str, row["genes"])), row["error"]])

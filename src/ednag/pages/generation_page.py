@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ednag.core.reading import read_bytes
 from ednag.generation.report import Candidate, Report
 from ednag.pages.blocks import Block, Chart, Drawing, Page, Section, Series, Table
 from ednag.pages.numbers import shown
@@ -72,7 +73,7 @@ def _drawings(folder: Path) -> list[Block]:
     path = folder / "best.svg"
     if not path.exists():
         return []
-    svg = path.read_text(encoding="utf-8")
+    svg = read_bytes(path).decode("utf-8")
     return [Drawing("", svg[svg.index("<svg") :])]
 
 
