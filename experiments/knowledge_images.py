@@ -1,8 +1,9 @@
 """Whether looking at images adds anything to knowledge from other data sets' tables.
 
-    python experiments/knowledge_images.py cifar10 FOLDER --image_size 32
+    ednag fit --config fit/meta_predictor --model.task_aware true --data.images true --run_dir runs/aware
+    python experiments/knowledge_images.py cifar10 FOLDER --image_size 32 --predictor runs/aware
 
-FOLDER holds images of the data set, `train/<class>/*`. Prints, for several weights of the shipped meta predictor's
+FOLDER holds images of the data set, `train/<class>/*`. Prints, for several weights of that predictor's
 standardised score beside the knowledge without that data set's table: Spearman's correlation with validation accuracy over
 all cells and over the best tenth, and test accuracy of the first choice and of the best of five distinct cells.
 """
@@ -28,13 +29,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=["cifar10", "cifar100", "imagenet16-120"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--predictor", type=Path, required=True, help="run of `ednag fit`, whose predictor looks at images"
+    )
     parser.add_argument("--image_size", type=int, default=32)
     options = parser.parse_args()
     torch.set_num_threads(1)
     space, target = NASBench201(), BenchmarkFitness("nasbench201", options.dataset)
     genes = gene_strings(space.cardinalities)
     everything = torch.ones(len(genes), dtype=torch.bool)
-    knowledge, meta = KnowledgeFitness(), MetaFitness()
+    knowledge, meta = KnowledgeFitness(), MetaFitness(options.predictor)
     knowledge.unlearn(target)
     knowledge.setup(space)
     meta.setup(space, ImageFolder(root=options.folder, image_size=options.image_size))

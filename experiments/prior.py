@@ -3,7 +3,7 @@
     python experiments/prior.py --images FOLDER --runs 1000
 
 The truth is the 200-epoch validation accuracy of NAS-Bench-201. Priors: none; the shipped meta predictor, which never saw
-CIFAR-10, looking at its training images (a data set of this project, as `configs/generate` has them); the number of
+CIFAR-10 (its images are a data set of this project, as `configs/generate` has them); the number of
 parameters; and the truth of 12 epochs, as an upper bound. Prints success after some evaluations, and the evaluations that
 half and nine tenths of the runs need; p is of Wilcoxon's signed-rank test on these numbers, paired by seed, against none.
 """

@@ -111,16 +111,15 @@ def in_own_code(error: BaseException) -> str | None:
     Code of the user is what is neither of this package nor installed.
     """
     package = str(Path(__file__).parents[1])
-    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    own = [i for i, name in enumerate(frames) if not name.startswith((package, "<")) and not _installed(name)]
-    ours = [i for i, name in enumerate(frames) if name.startswith(package)]
-    if not own or (ours and ours[-1] > own[-1]):
-        return None
-    frame = traceback.extract_tb(error.__traceback__)[own[-1]]
-    return f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(package):
+            return None
+        if not frame.filename.startswith("<") and not _installed(frame.filename):
+            return f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
+    return None
 
 
 def _installed(name: str) -> bool:
-    return "site-packages" in name or name.startswith(
-        tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
-    )
+    """Whether a file belongs to Python or to an installed package, Debian's included."""
+    standard = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
+    return "site-packages" in name or "dist-packages" in name or name.startswith(standard)

@@ -101,9 +101,9 @@ def extend_config(folder: Path, name: str, more: int | None) -> None:
         more: how many; noted where it was less.
     """
     text = (folder / CONFIG).read_text(encoding="utf-8")
-    before = re.search(rf"^(  )?{name}: (\d+)$", text, re.M)
-    if before and more is not None and more > int(before[2]):
-        save_config(folder, text.replace(before[0], f"{before[1] or ''}{name}: {more}"))
+    before = re.search(rf"^(?:  )?{name}: (\d+)$", text, re.M)
+    if before and more is not None and more > int(before[1]):
+        save_config(folder, f"{text[: before.start(1)]}{more}{text[before.end(1) :]}")
 
 
 def resumed_config(folder: Path, verb: str) -> list[str]:

@@ -30,7 +30,7 @@ def manifest(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seeds": list(seeds),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions(),
         "git_revision": git_revision(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
@@ -38,6 +38,11 @@ def manifest(
         "seconds": dict(seconds),
         "inputs": input_files(*parts),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that results depend on, by name; ``None`` for one that isn't installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def git_revision() -> str | None:

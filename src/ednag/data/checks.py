@@ -68,8 +68,12 @@ def batches(data: pl.LightningDataModule, split: str) -> Iterator[tuple[Tensor, 
         ValueError: if there is no loader, or a batch is no pair of tensors.
     """
     name = f"{type(data).__name__}.{split}_dataloader"
+    yield from _pairs(_only_loader(getattr(data, f"{split}_dataloader"), name), name)
+
+
+def _pairs(loader: Any, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a loader, see :func:`batches`."""
     try:
-        loader = _only_loader(getattr(data, f"{split}_dataloader"), name)
         for batch in loader:
             yield as_pair(batch, name)
     except TypeError as error:  # what collation says of images that are no tensors
@@ -113,7 +117,7 @@ def _check(data: pl.LightningDataModule, split: str, num_classes: int) -> tuple[
         len(loader)
     except TypeError:
         raise ValueError(f"{name} must return a loader that has a length; serve a data set of known size") from None
-    first = next(batches(data, split), None)
+    first = next(_pairs(loader, name), None)
     where = f"{type(data).__name__}'s {split} images"
     if first is None:
         raise ValueError(f"{where}: there are none; the data set is empty, or smaller than a batch that is dropped")

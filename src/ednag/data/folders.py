@@ -179,14 +179,17 @@ def list_images(folder: Path, class_names: Sequence[str] | None = None) -> Listi
 
 def _named_splits(root: Path, names: Sequence[str]) -> dict[str, list[str]]:
     """Folders that are called like each split: by its usual names, or else with other words (``seg_train``)."""
-    worded = [name for name in names if set(_words(name)) & _SPLIT_WORDS.keys() and _holds_folders_only(root / name)]
     found = {}
-    for split, known in SPLIT_NAMES.items():
-        exact = [name for name in names if name.lower() in known]
-        found[split] = exact or [
-            name for name in worded if {_SPLIT_WORDS[w] for w in _words(name) if w in _SPLIT_WORDS} == {split}
-        ]
+    for split in SPLIT_NAMES:
+        exact = [name for name in names if _split_of(name) == split]
+        found[split] = exact or [n for n in names if _worded_split(n) == split and _holds_folders_only(root / n)]
     return found
+
+
+def _worded_split(name: str) -> str | None:
+    """The one split that words of a name speak of."""
+    found = {_SPLIT_WORDS[word] for word in _words(name) if word in _SPLIT_WORDS}
+    return found.pop() if len(found) == 1 else None
 
 
 def _words(name: str) -> list[str]:
@@ -251,7 +254,10 @@ def _refuse_twice(files: Sequence[Path], labels: Sequence[int], names: Sequence[
     """Refuse a file that links put into two classes."""
     known: dict[tuple[int, int], int] = {}
     for i, (path, label) in enumerate(zip(files, labels, strict=True)):
-        first = known.setdefault(_place(path), i) if path.exists() else i
+        try:
+            first = known.setdefault(_place(path), i)
+        except OSError:  # whoever reads it is told
+            continue
         if labels[first] != label:
             raise ValueError(
                 f"{files[first]} and {path} are the same file, in the classes {names[labels[first]]} and {names[label]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,7 +76,7 @@ def number_classes(train: np.ndarray, classes: Sequence[str] | None, name: str) 
     values = np.unique(train)
     if len(values) < 2:
         raise ValueError(f"{name} has fewer than two classes")
-    twice = [one for one in classes or () if list(classes or ()).count(one) > 1]
+    twice = [one for one, times in Counter(classes or ()).items() if times > 1]
     if twice:
         raise ValueError(f"classes has the name {twice[0]!r} twice; each class needs one of its own")
     if values.dtype.kind == "U":

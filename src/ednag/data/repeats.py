@@ -62,15 +62,12 @@ def array_entries(splits: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, list
     }
 
 
-def warn_of_repeats(where: str, splits: Mapping[str, Sequence[Entry]]) -> list[str]:
+def warn_of_repeats(where: str, splits: Mapping[str, Sequence[Entry]]) -> None:
     """Warn of images that two splits share, and of those that have two labels.
 
     Args:
         where: the data set, for messages.
         splits: entries by split, the training images first.
-
-    Returns:
-        what was said.
     """
     known: dict[bytes, tuple[str, Entry]] = {}
     shared: dict[tuple[str, str], list[tuple[Entry, Entry]]] = {}
@@ -93,7 +90,6 @@ def warn_of_repeats(where: str, splits: Mapping[str, Sequence[Entry]]) -> list[s
         )
     for line in told:
         log.warning("%s", line)
-    return told
 
 
 def _digest(content: bytes) -> bytes:

@@ -55,13 +55,12 @@ class FitProgress(pl.Callback):
             ValueError: if a checkpoint is damaged, or an ended fit can't become what a longer one would have been.
         """
         last, fitted = (path if path.exists() else None for path in (self.folder / LAST, self.folder / FITTED))
-        for path in (last, fitted):
-            if path is not None:
-                remedy = "delete it to go on from an earlier one, or from the beginning"
-                check_archive(path, "the checkpoint of a fit", remedy)
+        remedy = "delete it to go on from an earlier one, or from the beginning"
+        if last is not None:
+            check_archive(last, "the checkpoint of a fit", remedy)
         if fitted is None:
             return last
-        checkpoint = load_state(fitted)
+        checkpoint = load_state(fitted, remedy=remedy)
         own = checkpoint.get("callbacks", {}).get(self.state_key, {})
         if "metrics" not in own or not goes_on(checkpoint, own, trainer):
             return fitted

@@ -122,6 +122,9 @@ class Pooled(Executor):
         return Failure("lost", why)
 
     def shares(self, total: Mapping[str, float]) -> int:
-        """How many calls fit into what there is, ``cpu`` and ``gpu``."""
-        needs = {"cpu": self.resources.cpu or 0.0, "gpu": self.resources.gpu}
-        return int(min((total[name] / need for name, need in needs.items() if need), default=2**31))
+        """How many calls fit into what there is, ``cpu`` and ``gpu``; none has parts of two GPUs."""
+        cpu, gpu = self.resources.cpu, self.resources.gpu
+        fits = [total["cpu"] / cpu] if cpu else []
+        if gpu:
+            fits.append(int(total["gpu"]) * int(1 / gpu) if gpu < 1 else total["gpu"] / gpu)
+        return int(min(fits, default=2**31))

@@ -94,10 +94,13 @@ class _Slots:
     def submit(self, call: Call) -> Future[Any]:
         """Hand a call to a free worker, which is started if it isn't there."""
         number = self.free.pop()
+        work = Parcel.of(call, f"the call {call.name}"), self.root, self.common.digest, self.settings, self.limit
         with without_interrupts():
-            pool = self.pools.get(number) or self._start(number)
-            handle = pool.submit(_perform, Parcel.of(call, f"the call {call.name}"), self.root, self.common.digest,
-                                 self.settings, self.limit)  # fmt: skip
+            try:
+                handle = (self.pools.get(number) or self._start(number)).submit(_perform, *work)
+            except BrokenProcessPool:  # it died while it had nothing to do
+                self.pools.pop(number).shutdown()
+                handle = self._start(number).submit(_perform, *work)
         self.busy[handle] = (number, call)
         return handle
 
@@ -135,7 +138,7 @@ class _Slots:
         if self.gpu == 0:
             return None
         every = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-        first = int(number * self.gpu)
+        first = number // int(1 / self.gpu) if self.gpu < 1 else number * int(self.gpu)
         return ",".join(every.split(",")[first : first + max(int(self.gpu), 1)])
 
     def end(self) -> None:
@@ -162,7 +165,7 @@ def _perform(call: Parcel, root: Path, common: str, settings: Settings, limit: f
     """Make a call; only the result goes back, with the call that the driver knows."""
     settings.apply()
     shared = _common[common].open()
-    return perform(call.unpack(), root, shared, settings, limit)
+    return perform(call.unpack(), root, shared, limit)
 
 
 def cores() -> int:

@@ -104,7 +104,7 @@ class Ray(Pooled):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"include_dashboard": False}
         if self.asked is not None and self.resources.cpu is not None:
-            options["num_cpus"] = max(cores(), 1)
+            options["num_cpus"] = cores()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with without_interrupts():
@@ -208,9 +208,9 @@ class _Tasks:
     def wait(self, handles: Iterable[Any], seconds: float) -> list[Any]:
         """Wait for some to end."""
         waiting = [*handles]
-        ended, _ = self.ray.wait(waiting, num_returns=1, timeout=seconds)
-        more, _ = self.ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return [handle for handle in waiting if handle in {*ended, *more}]
+        self.ray.wait(waiting, num_returns=1, timeout=seconds)
+        ended: list[Any] = self.ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
+        return ended
 
     def outcome(self, handle: Any) -> Outcome:
         """What became of a call; files that came with it are written."""
@@ -265,12 +265,12 @@ def _perform(
     shared = (_kept.get(digest) or _keep(ray.get(common[0]))).open()
     call: Call = parcel.unpack()
     if root is not None:
-        return perform(call, Path(root), shared, settings, limit), None
+        return perform(call, Path(root), shared, limit), None
     with tempfile.TemporaryDirectory(prefix="ednag-") as name:
         folder = Path(name)
         for content in [*ray.get(reads), *([] if written is None else [written])]:
             unpack(content, folder)
-        outcome = perform(call, folder, shared, settings, limit)
+        outcome = perform(call, folder, shared, limit)
         return outcome, pack(folder, [*call.writes, *([] if call.log is None else [call.log])])
 
 

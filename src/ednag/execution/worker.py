@@ -8,27 +8,23 @@ import importlib
 import logging
 import os
 import pickle
-import platform
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import torch
 
+from ednag.core import manifest
 from ednag.execution.base import Call, Failure, Outcome, failed
 from ednag.execution.in_process import logged
 from ednag.execution.notes import notes_beside
 
 log = logging.getLogger(__name__)
-
-PACKAGES = ("ednag", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
-"""Packages that must be the same in the driver and in every worker: results could depend on them."""
 
 LATE = 1
 """Exit status of a worker that ended itself as a call took too long; :mod:`faulthandler`'s."""
@@ -116,17 +112,17 @@ class Settings:
         torch.use_deterministic_algorithms(self.deterministic)
 
 
-def perform(call: Call, root: Path, common: Any, settings: Settings, limit: float | None) -> Outcome:
-    """Make a call in a worker; what it prints and logs goes into its log. Nothing but the death of the process escapes.
+def perform(call: Call, root: Path, common: Any, limit: float | None) -> Outcome:
+    """Make a call in a worker that has been set up; what it prints and logs goes into its log.
+
+    Nothing but the death of the process escapes.
 
     Args:
         call: what to do.
         root: the folder it reads and writes below, as seen from here.
         common: for all calls.
-        settings: of the driver.
         limit: seconds after which this process ends itself, with a traceback in the log; ``None`` for no limit.
     """
-    settings.apply()
     path = None if call.log is None else root / call.log
     named = Call(call.name, print)  # the driver knows the rest
     with spoken_to(path), logged(path), limited(limit):
@@ -192,12 +188,7 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 def versions() -> dict[str, str]:
     """What results could depend on, by name: versions of Python and of packages, and a digest of this program's text."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
+    found = {name: of or "none" for name, of in manifest.versions().items()}
     package = Path(importlib.import_module("ednag").__file__ or "").parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

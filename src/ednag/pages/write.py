@@ -55,14 +55,10 @@ def write_page(folder: Path) -> Page:
 @contextmanager
 def _naming(folder: Path) -> Iterator[None]:
     """Let no error of damaged files pass that doesn't say where they are."""
-    with reading(folder, "a run whose files belong together", REMEDY, (_NamedError,)):
-        try:
-            yield
-        except ValueError as error:
-            if str(folder) in str(error):
-                raise _NamedError(*error.args) from None
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(folder) in str(error):
             raise
-
-
-class _NamedError(ValueError):
-    """Says which file is damaged."""
+        with reading(folder, "a run whose files belong together", REMEDY):
+            raise

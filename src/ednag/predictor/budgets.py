@@ -106,13 +106,13 @@ def budget_of_rows(content: Mapping[str, Any], images: int, image_size: int, cla
 
     Args:
         content: ``budget`` of its ``rows.npz``; what it doesn't tell is as in the shipped meta data, see
-            data/meta/README.md.
+            data/meta/README.md. Options that ``network`` leaves out are the space's own, NAS-Bench-201's.
         images: training images of the task.
         image_size: their side in pixels.
         classes: of the task.
     """
-    network = content.get("network", {})
-    capacity = float(network.get("channels", 8)) * float(network.get("cells", 1))
+    network = content.get("network", {"channels": 8, "cells": 1})
+    capacity = float(network.get("channels", 16)) * float(network.get("cells", 5))
     return TrainingBudget(float(content.get("steps", 64)), images, image_size, classes, capacity)
 
 

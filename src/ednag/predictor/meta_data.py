@@ -250,7 +250,7 @@ class MetaData(pl.LightningDataModule):
         features = self._all_features(used) if self.images else dict.fromkeys(used, NOTHING)
         used = list(features)
         split = self._split(used)
-        budgets = {i: self._budget(i, len(self.tasks[i].classes)) for i in used}
+        budgets = {i: self._budget(i) for i in used}
         tables = [one for table in self.tables for one in self._table_tasks(table)]
         self._parts = {
             name: TaskRows(self.rows, features, part, budgets, tables if name == "train" else (), self.table_rows)
@@ -279,11 +279,11 @@ class MetaData(pl.LightningDataModule):
         """Tasks of the test sources."""
         return self._loader("test")
 
-    def _budget(self, task: int, classes: int) -> Tensor:
+    def _budget(self, task: int) -> Tensor:
         """Encode the budget of a task's trainings."""
         one = self.tasks[task]
         images = int(one.drawn.get("train", one.images.get("train", 1)))  # the same for all where nobody says
-        return budget_of_rows(self.rows.budget, images, one.image_size, classes).encode()
+        return budget_of_rows(self.rows.budget, images, one.image_size, len(one.classes)).encode()
 
     def _table_tasks(self, table: str) -> list[TableTask]:
         """Read a table's columns, without the data sets of the test."""

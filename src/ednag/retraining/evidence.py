@@ -116,8 +116,8 @@ class Evidence(pl.Callback):
         if self.predictions is None:
             return
         self.predictions.save(folder / PREDICTIONS)
-        if images and _pictured(data.test_dataloader()):
-            arrays = _pictures(data.test_dataloader(), self.predictions.worst(SHOWN))
+        if images and _pictured(loader := data.test_dataloader()):
+            arrays = _pictures(loader, self.predictions.worst(SHOWN))
             atomic_write(folder / MISTAKES, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
 
 

@@ -301,11 +301,11 @@ class Job:
         options = self.recipe.fine_tuning
         if options is None:
             return None
-        teacher = trained if options.through_parent else None
-        parent: Parent | None = None
-        if isinstance(space, InheritingSpace) and isinstance(teacher, InvertedResidualNetwork):
-            parent = space.parent().trained(teacher)
+        teacher = trained.cpu() if options.through_parent and trained is not None else None  # an earlier job moved it
         if not (self.folder / LAST).exists():
+            parent: Parent | None = None
+            if isinstance(space, InheritingSpace) and isinstance(teacher, InvertedResidualNetwork):
+                parent = space.parent().trained(teacher)
             options.begin(network, space, data, self.network, parent)
         if options.distillation == 0 or not isinstance(space, InheritingSpace):
             return None

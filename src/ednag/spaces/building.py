@@ -61,7 +61,7 @@ def count_in_closed_form(
 ) -> Tensor | None:
     """Count parameters and multiply-accumulates of networks without building them, where the space knows how.
 
-    A subclass that builds networks of its own, and counts as its parent does, is not believed.
+    A subclass that builds networks of its own, or the encoder in them, and counts as its parent does, is not believed.
 
     Args:
         space: what the genes mean.
@@ -74,8 +74,11 @@ def count_in_closed_form(
         int64 ``(*B, 2)``, or ``None`` if networks must be built; see :meth:`SearchSpace.count`.
     """
     kinds = type(space).__mro__
-    counting, building = (next(i for i, kind in enumerate(kinds) if name in vars(kind)) for name in ("count", "build"))
-    if counting > building:
+    counting, *building = (
+        next((i for i, kind in enumerate(kinds) if name in vars(kind)), len(kinds))
+        for name in ("count", "build", "encoder")
+    )
+    if counting > min(building):
         return None
     return space.count(genes, num_classes, image_shape, **options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -107,13 +106,11 @@ class PretrainedLite(InheritingSpace):
         has and without stage 7 and the head. However tight a limit is, some of the larger ones below it are among them.
         """
         steps = torch.eye(self.num_genes, dtype=torch.int64)[torch.tensor(self.cardinalities) > 1]
-        choices = itertools.product(
-            range(len(self.resolutions)), (len(EXITS) - 1, len(EXITS) - 2), range(len(EXPANSIONS))
-        )
-        cuts = self.largest.repeat(len(self.resolutions) * 2 * len(EXPANSIONS), 1)
-        _, expansion, _, exit_, _, side = self._parts(cuts)
-        for i, (resolution, last, width) in enumerate(choices):
-            side[i], exit_[i], expansion[i] = resolution, last, width
+        exits = torch.tensor([len(EXITS) - 1, len(EXITS) - 2])
+        choices = torch.cartesian_prod(torch.arange(len(self.resolutions)), exits, torch.arange(len(EXPANSIONS)))
+        cuts = self.largest.repeat(len(choices), 1)
+        _, expansion, _, exit_, _, side = self._parts(cuts)  # views
+        side[:], exit_[:], expansion[:] = choices[..., None].unbind(1)
         return torch.cat([self.largest[None], self.largest - steps, cuts.flip(0)])
 
     def canonical(self, genes: Tensor) -> Tensor:

@@ -227,7 +227,7 @@ def count_blocks(types: Tensor, num_classes: int, image_shape: ImageShape, chann
     for kind in types.unbind(-1):
         there, widens, halves = kind > 0, (kind == 2) | (kind == 4), kind >= 3
         before, width, grid = width, width * (1 + widens.long()), grid.shrunk(1 + halves.long())
-        changed = (there & (kind > 1)).long()
+        changed = (kind > 1).long()
         counted += changed * convolution(before, width, 1, grid.pixels)
         inner = (2 * BLOCKS - 1) * convolution(width, width, 3, grid.pixels)
         counted += there.long() * (convolution(before, width, 3, grid.pixels) + inner)
