@@ -133,9 +133,8 @@ def train(path: Path, seed: int, run: Path, options: argparse.Namespace) -> floa
 
     data = NumpyImages(path, crop_padding=4, flip=True, val_fraction=0.02, seed=seed)
     recipe = Recipe(epochs=options.epochs, schedule_every="epoch")
-    summary = retrain(
-        report, space, data, recipe, run, make_trainer, 1, network={"channels": 16, "cells": 5}, seed=seed
-    )
+    network = {"channels": options.channels, "cells": options.cells}
+    summary = retrain(report, space, data, recipe, run, make_trainer, 1, network=network, seed=seed)
     result = summary.results[0]
     if result.status == "failed":
         raise SystemExit(f"training failed: {result.reason}")

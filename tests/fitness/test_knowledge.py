@@ -5,16 +5,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
+from ednag.benchmarks.dense import load_table
 from ednag.core.fingerprint import fingerprint
 from ednag.core.inputs import input_files
 from ednag.core.noise import Noise
 from ednag.data import CIFAR10, Digits, ImageFolder
-from ednag.fitness import BenchmarkFitness, KnowledgeFitness, ZeroCostFitness
+from ednag.fitness import BenchmarkFitness, KnowledgeFitness, MetaFitness, ZeroCostFitness
 from ednag.fitness.choice import default_fitness
+from ednag.predictor.budgets import BENCHMARK, PlannedTraining, TrainingBudget
+from ednag.predictor.foresight import foresee, predictor_of, weight_of
+from ednag.predictor.smoothing import class_means
 from ednag.spaces import DARTS, NASBench201, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces.base import gene_strings
 
 SPACE = NASBench201()
+
+
+def standard(scores: torch.Tensor) -> torch.Tensor:
+    """Scores of mean 0 and variance 1."""
+    return (scores - scores.mean()) / scores.std(correction=0)
 
 
 def names(fitness: KnowledgeFitness) -> list[str]:
@@ -129,3 +140,59 @@ def test_without_a_fitness_a_space_with_tables_is_scored_by_them_and_others_by_p
     assert "no benchmark table teaches about darts" in caplog.text
     with pytest.raises(ValueError, match="generate needs a score to maximise"):
         default_fitness(DARTS(), None)
+
+
+def test_for_a_short_training_the_predictor_that_knows_short_ones_is_asked_too() -> None:
+    data, plan = Digits(batch_size=64), PlannedTraining(epochs=5)
+    tables, both, alone = KnowledgeFitness(), KnowledgeFitness(budget=plan), MetaFitness(budget=plan)
+    genes = gene_strings(SPACE.cardinalities)
+    valid = SPACE.valid(genes)
+    for fitness in (tables, both, alone):
+        fitness.setup(SPACE, data)
+    _, place = SPACE.identity(genes[valid]).unique(return_inverse=True)
+    expected = standard(class_means(alone.score(genes[valid]), place))[place]
+    assert torch.allclose(both(genes, valid)[valid], (tables(genes, valid)[valid] + expected) / 2, atol=1e-6)
+    assert len(both.parts()) == len(tables.parts()) + 1
+    assert torch.allclose(both.parts()[-1](genes, valid)[valid], expected, atol=1e-6)
+    steps = 5 * len(data.train_dataloader())
+    assert any(f"planned: {steps} steps on 1," in line and "counts 1.00 beside 1" in line for line in both.notes())
+    with pytest.raises(ValueError, match="the saved scores are of the sources"):
+        both.load_state_dict(tables.state_dict())
+
+
+def test_a_training_as_long_as_the_tables_is_foretold_by_them_alone() -> None:
+    tables, both = KnowledgeFitness(), KnowledgeFitness(budget=PlannedTraining(epochs=4_000))
+    for fitness in (tables, both):
+        fitness.setup(SPACE, Digits(batch_size=64))
+    genes = SPACE.random(Noise([0]), 50)[0]
+    everything = torch.ones(50, dtype=torch.bool)
+    assert torch.equal(tables(genes, everything), both(genes, everything))
+    assert 0 < weight_of(replace(BENCHMARK, steps=10_000)) < weight_of(replace(BENCHMARK, steps=5_000)) < 1
+
+
+def test_a_predictor_that_the_target_taught_is_not_asked() -> None:
+    fitness = KnowledgeFitness(exclude=["CIFAR-100"], budget=PlannedTraining(epochs=5))
+    fitness.setup(SPACE, Digits())
+    assert names(fitness) == ["cifar10", "imagenet16-120"]
+    assert len(fitness.parts()) == 2
+    assert not any(line.startswith("planned") for line in fitness.notes())
+
+
+def test_a_budget_without_images_gets_one_sentence() -> None:
+    with pytest.raises(ValueError, match="a budget is of a training on images, and there are none"):
+        KnowledgeFitness(budget=PlannedTraining()).setup(SPACE)
+
+
+def test_twelve_epochs_of_a_data_set_that_taught_neither_are_ranked_better_by_both() -> None:
+    table = load_table("nasbench201")
+    truth = table.metrics["cifar10/valid/12"]
+    planned = TrainingBudget(12 * 98, 25_000, 32, 10, 80)
+    model = predictor_of(SPACE)
+    assert model is not None
+    foreseen = foresee(model, SPACE, planned, torch.device("cpu"))
+    fitness = KnowledgeFitness(exclude=["cifar10"])
+    fitness.setup(SPACE)
+    tables = fitness(table.genes, torch.ones(len(table.genes), dtype=torch.bool))
+    both = tables + foreseen.weight * foreseen.scores[SPACE.code(table.genes)]
+    assert foreseen.weight == 1
+    assert spearmanr(both, truth).statistic > spearmanr(tables, truth).statistic + 0.005

@@ -18,6 +18,7 @@ from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish, reopened
 from ednag.execution import Executor
 from ednag.generation.report import Report
+from ednag.predictor.budgets import PlannedTraining
 from ednag.retraining.job import TrainerFactory, retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
@@ -50,6 +51,11 @@ class Retraining:
     seed: int = 0
     baselines: bool = False
     report_images: bool = True
+
+    def budget(self) -> PlannedTraining:
+        """What these settings plan for each network; its size is that of NAS-Bench-201 unless they say otherwise."""
+        sizes = {name: int(value) for name, value in (self.network or {}).items() if name in ("channels", "cells")}
+        return PlannedTraining(max((self.recipe or Recipe()).epochs, 1), **sizes)
 
 
 UNSUITED = (

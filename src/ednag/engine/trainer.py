@@ -34,6 +34,7 @@ from ednag.generation.comparison import Comparison
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
+from ednag.predictor.budgets import PlannedTraining
 from ednag.retraining.job import TrainerFactory
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary
@@ -94,6 +95,7 @@ class Trainer(pl.Trainer):
         reference: tuple[float, float] | None = None,
         distinct: Literal["isomorphism", "genes"] | None = None,
         knowledge: bool = False,
+        budget: PlannedTraining | None = None,
         dry_run: bool = False,
         retrain: bool = False,
         retraining: Retraining | None = None,
@@ -124,6 +126,8 @@ class Trainer(pl.Trainer):
                 gene string. If omitted, isomorphism; genes with an objective.
             knowledge: let what benchmark tables of other data sets say lead the sampler (KnowledgeFitness as one of its
                 priors), beside a fitness that measures.
+            budget: the training that is planned for what is found, where tables teach (no fitness, or ``knowledge``). If
+                omitted, that of ``retraining`` on the images, without a fitness.
             dry_run: return the plan and what it would cost, and run nothing.
             retrain: go on to retrain what was found, in the same run directory (:attr:`summary` has the results).
             retraining: settings of that retraining, see ``retrain``.
@@ -132,16 +136,24 @@ class Trainer(pl.Trainer):
                 found then depends on which ends first. If false, each round is waited for, and nothing depends on the workers.
 
         Raises:
-            ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with.
+            ValueError: if there is neither a fitness, nor a table of that space, nor images; or no images to retrain with;
+                or a budget that nothing asks for.
         """
         self._refuse_epochs("generate", "--evaluations says how long it goes on")
         if retrain and datamodule is None:
             raise ValueError("retrain needs images: --data CIFAR10 (or CIFAR100, ImageFolder, Digits, a class path)")
+        if budget is not None and fitness is not None and not knowledge:
+            raise ValueError(
+                "budget is for knowledge of other data sets: leave --fitness out, or add --knowledge; "
+                "a MetaFitness has one of its own, --fitness.budget.epochs"
+            )
+        retraining = retraining or Retraining()
+        planned = retraining.budget() if budget is None and datamodule is not None else budget
         sampler = sampler or load_preset("default")
         generation = Generation(
             space,
-            fitness or default_fitness(space, datamodule),
-            informed(sampler) if knowledge else sampler,
+            fitness or default_fitness(space, datamodule, planned),
+            informed(sampler, budget) if knowledge else sampler,
             seeds_of(runs, seed),
             evaluations,
             top_k,
@@ -159,7 +171,7 @@ class Trainer(pl.Trainer):
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         if retrain:
             folder = Path(self.default_root_dir) / FOLDER
-            self.summary = retrain_in(folder, self, callback.report, datamodule, retraining or Retraining(), executor)
+            self.summary = retrain_in(folder, self, callback.report, datamodule, retraining, executor)
         return callback.report
 
     def compare(

@@ -10,21 +10,26 @@ from ednag.fitness.base import Fitness
 from ednag.fitness.knowledge import KnowledgeFitness
 from ednag.fitness.probe import ProbeFitness
 from ednag.fitness.zero_cost import ZeroCostFitness
+from ednag.predictor.budgets import PlannedTraining
 from ednag.predictor.knowledge import known_spaces
 from ednag.spaces import SearchSpace
 
 log = logging.getLogger(__name__)
 
 
-def default_fitness(space: SearchSpace, data: pl.LightningDataModule | None) -> Fitness:
+def default_fitness(
+    space: SearchSpace, data: pl.LightningDataModule | None, budget: PlannedTraining | None = None
+) -> Fitness:
     """Choose the best score of a space that needs no training.
 
     Args:
         space: where architectures come from.
         data: images of the task, if there are any.
+        budget: the training that is planned for what is found.
 
     Returns:
-        what benchmark tables of other data sets say, if any of that space ship: adding the predictor that looks at the
+        what benchmark tables of other data sets say, if any of that space ship, with the shipped predictor where the
+        planned training is short: adding one that looks at the
         images made it no better (``docs/results.md``). For sub-networks of a pretrained network, a probe of its features;
         otherwise zero-cost proxies on the images, which is logged.
 
@@ -32,7 +37,7 @@ def default_fitness(space: SearchSpace, data: pl.LightningDataModule | None) -> 
         ValueError: if there is neither a table nor images.
     """
     if space.name in known_spaces():
-        return KnowledgeFitness()
+        return KnowledgeFitness(budget=budget)
     if space.name == "pretrained_lite" and data is not None:
         return ProbeFitness()
     if data is None:

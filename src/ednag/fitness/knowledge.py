@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ednag.core.inputs import InputFile
 from ednag.fitness.base import Fitness, Measured
+from ednag.predictor.budgets import PlannedTraining
+from ednag.predictor.foresight import Foresight, foresee, predictor_of, weight_of
 from ednag.predictor.knowledge import Source, common, load_sources, pick, teachers
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import gene_strings
@@ -43,11 +45,16 @@ class KnowledgeFitness(Fitness):
     a random architecture. Sources of the data set that is searched are left out: by the name of the fitness's table or of
     the images, and by the content of that table. As prior of a sampler, each source is trusted by itself.
 
+    The tables are of long trainings. For a shorter ``budget``, the shipped predictor of the space is asked too, which
+    learned from short ones, see :func:`ednag.predictor.foresight.weight_of`.
+
     Args:
         sources: names such as ``nasbench201/cifar100`` or ``cifar100``; by default all of the search space, and those of a
             related space if the target was the only one. NAS-Bench-201 and TransNAS-Bench-101 (micro) are related: their
             cells are the same, but for pooling.
         exclude: names of data sets to leave out too.
+        budget: the training that is planned for what is found, on the images at hand; the long training of the tables if
+            omitted.
 
     Examples:
         >>> import torch
@@ -64,9 +71,12 @@ class KnowledgeFitness(Fitness):
 
     tabulated = True
 
-    def __init__(self, sources: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sources: Sequence[str] = (), exclude: Sequence[str] = (), budget: PlannedTraining | None = None
+    ) -> None:
         super().__init__()
-        self.sources, self.exclude = list(sources), list(exclude)
+        self.sources, self.exclude, self.budget = list(sources), list(exclude), budget
+        self._foreseen: Foresight | None = None
         self._target: Measured | None = None
         self._files: list[InputFile] = []
         self._left_out: list[str] = []
@@ -81,7 +91,8 @@ class KnowledgeFitness(Fitness):
         """Read the sources; see :meth:`Fitness.setup`.
 
         Raises:
-            ValueError: if there is none for that space, or of a name that was asked for, or only the target's own.
+            ValueError: if there is none for that space, or of a name that was asked for, or only the target's own; or if
+                there is a budget, and no images that tell the rest of it.
         """
         super().setup(space, data, device)
         sources, files = load_sources(space)
@@ -98,7 +109,23 @@ class KnowledgeFitness(Fitness):
                 f"{', '.join(self._left_out)} would teach about its own data set; "
                 "name sources of other data sets, or another fitness: --fitness CLASS"
             )
+        self._foreseen = self._foresee(data)
         self._use(taught, files)
+
+    def _foresee(self, data: pl.LightningDataModule | None) -> Foresight | None:
+        """Ask the shipped predictor about a training that is shorter than the tables', unless the target taught it."""
+        if self.budget is None:
+            return None
+        if data is None:
+            raise ValueError(
+                "a budget is of a training on images, and there are none: give --data CLASS, or leave the budget out"
+            )
+        model = predictor_of(self.space)
+        if model is None or weight_of(planned := self.budget.on(data)) == 0:
+            return None
+        taught = [source for source in load_sources(self.space)[0] if source.dataset in model.learned_from]
+        own = len(self._teachers(taught, data)) < len(taught)
+        return None if own else foresee(model, self.space, planned, self.device)
 
     def _teachers(self, sources: Sequence[Source], data: pl.LightningDataModule | None) -> list[Source]:
         """Return the sources that are not of the target's own data set."""
@@ -109,14 +136,20 @@ class KnowledgeFitness(Fitness):
         """Score by these sources."""
         self._taught, self._files = taught, files
         self._scores = common(taught).to(self.device)
+        if (foreseen := self._foreseen) is not None:
+            self._scores = (self._scores + foreseen.weight * foreseen.scores) / (1 + foreseen.weight)
         spread = torch.stack([source.scores for source in taught])
         self._spread = (spread - spread.nanmean(0)).square().nanmean(0).sqrt()
         known = self._scores.isfinite()
         self.partial = bool((self.space.valid(gene_strings(self.space.cardinalities, self.device)) & ~known).any())
 
     def parts(self) -> list[SourceScore]:
-        """Return what each source says by itself; needs :meth:`setup`."""
-        return [SourceScore(source.scores.to(self.device), self.space) for source in self._taught]
+        """Return what each source says by itself, the predictor among them; needs :meth:`setup`."""
+        known = [source.scores.to(self.device) for source in self._taught]
+        return [SourceScore(scores, self.space) for scores in known + self._predicted()]
+
+    def _predicted(self) -> list[Tensor]:
+        return [] if self._foreseen is None else [self._foreseen.scores]
 
     def score(self, genes: Tensor) -> Tensor:
         """Look the mean of the sources up, ``-inf`` if none knows; see :meth:`Fitness.score`."""
@@ -132,14 +165,35 @@ class KnowledgeFitness(Fitness):
         lines = [
             "score: standard deviations above a random architecture, after the long training of the benchmark tables; "
             "mean of what other data sets' tables say",
+            *self._told_of_budget(),
             f"sources: {', '.join(source.name for source in self._taught)}"
             + (f"; left out as the target's own: {', '.join(self._left_out)}" if self._left_out else ""),
         ]
         return [*lines, *_worth(held_out)] if held_out else lines
 
+    def _told_of_budget(self) -> list[str]:
+        """Say what the planned training changes."""
+        if (foreseen := self._foreseen) is None:
+            return []
+        plan = foreseen.planned
+        return [
+            f"planned: {plan.steps:,.0f} steps on {plan.images:,.0f} images of {plan.image_size:.0f} pixels; as that is "
+            f"shorter, the predictor that knows short trainings counts {foreseen.weight:.2f} beside 1 of the tables"
+            + (
+                f" (beyond what it learned from, it answers for the nearest: {foreseen.beyond})"
+                if foreseen.beyond
+                else ""
+            )
+        ]
+
+    def _teaching(self) -> list[str]:
+        """Name what scores depend on."""
+        plan = [] if self._foreseen is None else [f"predictor for {self._foreseen.planned}"]
+        return [source.name for source in self._taught] + plan
+
     def state_dict(self) -> dict[str, Any]:
         """Scores so far, and what they depend on."""
-        return {**super().state_dict(), "taught": [source.name for source in self._taught]}
+        return {**super().state_dict(), "taught": self._teaching()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved.
@@ -147,7 +201,7 @@ class KnowledgeFitness(Fitness):
         Raises:
             ValueError: if it was saved with other sources.
         """
-        if state["taught"] != [source.name for source in self._taught]:
+        if state["taught"] != self._teaching():
             raise ValueError(
                 f"the saved scores are of the sources {', '.join(state['taught'])}; resume with the same, "
                 "or start a new run"

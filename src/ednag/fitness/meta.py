@@ -67,6 +67,7 @@ class MetaFitness(Fitness):
         self.predictor, self.beta, self.images, self.cache = predictor, beta, images, cache
         self.budget = budget
         self._model: MetaPredictor | None = None
+        self._digest = ""
         self._target: Measured | None = None
 
     def attach(self, predictor: MetaPredictor) -> None:
@@ -85,7 +86,8 @@ class MetaFitness(Fitness):
         Raises:
             FileNotFoundError: if there is no such predictor, or the extractor's weights are not here.
             ImportError: if the extractor's package is not installed.
-            ValueError: if there are no images, too few or of one class, or the predictor is of another space.
+            ValueError: if the predictor looks at images or a budget was planned, and there are no images, too few or of one
+                class; or if the predictor is of another space.
         """
         super().setup(space, data, device)
         if self._model is None:
@@ -97,10 +99,10 @@ class MetaFitness(Fitness):
                 "give one of that space, or train it: `ednag collect` in that space, then `ednag fit` on its rows"
             )
         self._refuse_own_teacher(model)
-        if data is None:
+        if data is None and (model.data_encoder is not None or self.budget is not None):
             raise ValueError("a predicted fitness needs images of the task: --data ImageFolder --data.root FOLDER")
-        features = self._look(model, data)
-        budget = BENCHMARK if self.budget is None else self._planned(model, self.budget, data)
+        features = None if data is None else self._look(model, data)
+        budget = BENCHMARK if data is None or self.budget is None else self._planned(model, self.budget, data)
         self._code = budget.encode()
         with torch.no_grad():
             self.embedding = model.embed(features, budget=self._code)
@@ -151,7 +153,6 @@ class MetaFitness(Fitness):
     def _look(self, model: MetaPredictor, data: pl.LightningDataModule) -> Tensor | None:
         """Describe the images, if the predictor looks at any."""
         if model.data_encoder is None:
-            self._digest = ""
             return None
         shown = class_images(data, self.images, int(model.hparams["image_size"]))
         self._digest = shown.digest()

@@ -170,7 +170,7 @@ def _sources(arrays: Arrays, table: str, space: SearchSpace) -> list[Source]:
         found.append(
             Source(
                 f"{table}/{dataset}",
-                scores if table == space.name else _settle(scores, space),
+                scores if table == space.name else settle(scores, space),
                 codes,
                 torch.from_numpy(arrays["sketches"][rows].astype("float64")),
                 held_out,
@@ -195,7 +195,7 @@ def _places(keys: Tensor, table: str, space: SearchSpace) -> Tensor:
     return place.where(known & (keys[place] == own), len(keys))
 
 
-def _settle(scores: Tensor, space: SearchSpace) -> Tensor:
+def settle(scores: Tensor, space: SearchSpace) -> Tensor:
     """Give isomorphic cells the mean of those that are known, and the known classes mean 0 and variance 1; ``(P,)``."""
     place = torch.unique(space.identity(gene_strings(space.cardinalities)), return_inverse=True)[1]
     known = scores.isfinite()

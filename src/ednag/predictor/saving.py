@@ -97,6 +97,11 @@ def read_predictor(folder: Path | str) -> SavedPredictor:
         return SavedPredictor(folder, options, load(content), learned_from)
 
 
+def shipped_predictors() -> list[str]:
+    """Names of the predictors that ship, each that of its search space."""
+    return sorted(path.parent.name for path in PREDICTORS.glob(f"*/{CONFIG}"))
+
+
 def find_predictor(name: Path | str) -> Path:
     """Find a predictor's folder; see :func:`ednag.predictor.meta_predictor.load_predictor`.
 
@@ -110,7 +115,7 @@ def find_predictor(name: Path | str) -> Path:
         raise FileNotFoundError(
             f"{name} is a file; give the folder of a predictor, or the run directory of `ednag fit`"
         )
-    shipped = ", ".join(sorted(path.parent.name for path in PREDICTORS.glob(f"*/{CONFIG}"))) or "none"
+    shipped = ", ".join(shipped_predictors()) or "none"
     raise FileNotFoundError(
         f"no predictor {str(name)!r}; shipped: {shipped}. Train one with `ednag fit --config "
         "fit/meta_predictor` (for another space, on what `ednag collect` gathers), and give its run directory"

@@ -12,6 +12,7 @@ from torch import Tensor
 from ednag.core.archive import first_occurrence
 from ednag.core.noise import Noise
 from ednag.fitness import KnowledgeFitness
+from ednag.predictor.budgets import PlannedTraining
 from ednag.samplers.base import Sampler
 from ednag.samplers.calibration import Prior, Score
 from ednag.samplers.problem import ENUMERABLE, Problem
@@ -63,8 +64,12 @@ class Priors:
         return genes[worth.argsort(descending=True, stable=True)[:BEST]]
 
 
-def informed(sampler: Sampler) -> Sampler:
+def informed(sampler: Sampler, budget: PlannedTraining | None = None) -> Sampler:
     """Return a sampler like this one that also believes what benchmark tables of other data sets say.
+
+    Args:
+        sampler: with ``priors``.
+        budget: the training by which architectures are measured, see :class:`ednag.fitness.KnowledgeFitness`.
 
     Raises:
         ValueError: if it takes no priors.
@@ -74,5 +79,5 @@ def informed(sampler: Sampler) -> Sampler:
             f"{type(sampler).__name__} has no use for knowledge; choose the preset `default`, or leave out --knowledge"
         )
     new = copy.copy(sampler)
-    new.priors = [*sampler.priors, KnowledgeFitness()]
+    new.priors = [*sampler.priors, KnowledgeFitness(budget=budget)]
     return new
