@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ednag.spaces import MobileNetV3, NASBench201, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces import DARTS, MobileNetV3, NASBench101, NASBench201, TransNAS101Macro, TransNAS101Micro
 from tests.reference.formula import outputs
 
 STORED = json.loads((Path(__file__).parents[1] / "reference" / "peer_outputs.json").read_text())
@@ -20,6 +20,14 @@ def ours(case: dict) -> tuple[nn.Module, tuple[int, ...]]:
     if case["space"].startswith("transnas101"):
         networks = TransNAS101Macro() if case["space"].endswith("macro") else TransNAS101Micro()
         return networks.build(networks.parse(case["architecture"]), 75), (2, 3, 64, 64)
+    if case["space"] == "nasbench101":
+        cells = NASBench101()
+        genes = cells.parse(case["architecture"])
+        return cells.build(genes, 10, channels=16, cells=1), (2, 3, 32, 32)
+    if case["space"].startswith("darts"):
+        genes, stem = DARTS().parse(case["architecture"]), case["space"].removeprefix("darts-")
+        side = 32 if stem == "cifar" else 224
+        return DARTS().build(genes, 10, channels=4, cells=6, stem=stem), (2, 3, side, side)
     space = MobileNetV3(1.0)
     return space.build(space.from_settings(*(case["architecture"][key] for key in ("ks", "e", "d"))), 1000), (
         2,
