@@ -43,7 +43,8 @@ WAYS = {
     "cut, measured importance": {"match": False},
     "moments, expected importance": {"ridge": None, "important": False},
     "moments, measured importance": {"ridge": None},
-    **{f"and least squares, ridge {ridge:g}": {"ridge": ridge} for ridge in (0.001, 0.01, 0.1, 0.3, 1.0)},
+    "and least squares of stages": {"every_layer": False},
+    **{f"and of each layer, ridge {ridge:g}": {"ridge": ridge} for ridge in (0.01, 0.1, 0.3, 1.0)},
 }
 """Options of the adaptation."""
 

@@ -60,7 +60,7 @@ def test_features_are_those_of_the_network_that_comes_out(images: Tensor) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [(1, "inverted_bottleneck"), (3, "depth_conv"), (4, "point_linear")])
 def test_moments_after_normalisation_are_the_parents(images: Tensor, place: tuple[int, str]) -> None:
-    """Of layers in the middle of a stage, whose projection is not refitted."""
+    """Without least squares, which change the moments behind projections."""
     network, parent = lite(HALF), lite(WHOLE)
     adaptation = Adaptation(LITE, images[:40], ridge=None)
     adaptation.adapt(network)
@@ -75,15 +75,19 @@ def test_moments_after_normalisation_are_the_parents(images: Tensor, place: tupl
 
 
 @pytest.mark.slow
-def test_the_last_projection_of_a_stage_is_a_least_squares_fit(images: Tensor) -> None:
-    """With next to no ridge, the residual is orthogonal to what the projection reads."""
+@pytest.mark.parametrize(("mine", "parents"), [(1, 2), (2, 3)])
+def test_projections_are_least_squares_fits(images: Tensor, mine: int, parents: int) -> None:
+    """With next to no ridge, the residual is orthogonal to what the projection reads.
+
+    Of stage 2's only layer, where the parent has two, and of the first of two in stage 3, which the parent has as well.
+    """
     network, parent = lite(HALF), lite(WHOLE)
     adaptation = Adaptation(LITE, images[:40], ridge=1e-7)
     adaptation.adapt(network)
-    block = network.blocks[1]  # stage 2 has one layer here, two in the parent
+    block = network.blocks[mine]
     inner = after(block.conv.depth_conv, network, images[:40]).transpose(0, 1).flatten(1)
     found = after(block, network, images[:40]).transpose(0, 1).flatten(1)
-    wanted = after(parent.blocks[2], parent, images[:40]).transpose(0, 1).flatten(1)
+    wanted = after(parent.blocks[parents], parent, images[:40]).transpose(0, 1).flatten(1)
     design = torch.cat([inner, torch.ones_like(inner[:1])]).T.double()
     best = torch.linalg.lstsq(design, wanted.T.double(), driver="gelsd").solution
     expected = (design @ best).T

@@ -2,8 +2,8 @@
 
 Three means, each measured (``docs/results.md``): the inner channels that are kept are those of the largest root mean
 square activation times the norm of the weights that read them; each channel's mean and deviation after batch
-normalisation are made those of the parent (which recalibrated statistics are not); and the last projection of each stage
-is fitted by least squares to the parent's output of that stage.
+normalisation are made those of the parent (which recalibrated statistics are not); and the projection of each layer is
+fitted by least squares to the parent's output of that layer, that of a stage's last layer to the output of the stage.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Reference:
         parent: its weights, inner channels sorted by importance.
         moments: after each batch normalisation, by the place of the layer (-1 for what follows the last stage) and the
             name of the part.
-        outputs: of the layers with which stages end, for the first images, by place.
+        outputs: of each layer, for the first images, by place.
         places: for each stage from 1, the place of the parent's last layer.
         layers: the parent's.
     """
@@ -86,6 +86,7 @@ class Adaptation:
         match: give each channel the parent's mean and deviation after batch normalisation.
         ridge: of the least squares, relative to the mean variance of what the projection reads; ``None`` for none.
         important: sort channels by their activations; else by what batch normalisation promises of them.
+        every_layer: fit the projection of every layer; else that of the last one in each stage alone.
         memory: bytes of activations that are kept.
         network: options that the sub-networks are built with.
         parent: weights to inherit, those of the space's parent if omitted.
@@ -103,6 +104,7 @@ class Adaptation:
         match: bool = True,
         ridge: float | None = 0.3,
         important: bool = True,
+        every_layer: bool = True,
         memory: int = 2**30,
         network: Mapping[str, Any] | None = None,
         parent: Parent | None = None,
@@ -110,7 +112,7 @@ class Adaptation:
         self.space = space
         self.calibration = calibration.contiguous(memory_format=torch.channels_last)
         self.others = (calibration[:0] if others is None else others).contiguous(memory_format=torch.channels_last)
-        self.match, self.ridge, self.important = match, ridge, important
+        self.match, self.ridge, self.important, self.every_layer = match, ridge, important, every_layer
         self.memory = memory
         self.network = dict(network or {})
         self._parent = space.parent() if parent is None else parent
@@ -176,8 +178,10 @@ class Adaptation:
         for layer, block in stage:
             if changed and self.match:
                 inner = match(block, layer.place, x[: few(x)], reference.moments)
-                if layer == layers[-1] and layer.stage and self.ridge is not None:
-                    target = reference.outputs[reference.places[layer.stage]][: len(inner)]
+                last = layer == layers[-1]
+                if layer.stage and self.ridge is not None and (last or self.every_layer):
+                    place = reference.places[layer.stage] if last else layer.place
+                    target = reference.outputs[place][: len(inner)]
                     refit(block, inner, target - x[: len(target)] if block.residual else target, self.ridge)
             quick = folded(block)
             x, others = chunked(quick, x), chunked(quick, others)
@@ -246,5 +250,4 @@ class Adaptation:
         final = getattr(network, "final_expand_layer", None)
         if isinstance(final, nn.Sequential):
             moments[-1, "final_expand_layer"] = moments_of(to_norm(final, x[: few(x)]))
-        ends = {place: outputs[place] for place in places.values()}
-        return Reference(parent, moments, ends, places, network.layers)
+        return Reference(parent, moments, outputs, places, network.layers)
