@@ -39,12 +39,13 @@ MEMBERS = {
 """Texts of sub-networks, without the resolution."""
 
 WAYS = {
-    "cut, expected importance": {"match": False, "important": False},
-    "cut, measured importance": {"match": False},
-    "moments, expected importance": {"ridge": None, "important": False},
-    "moments, measured importance": {"ridge": None},
-    "and least squares of stages": {"every_layer": False},
-    **{f"and of each layer, ridge {ridge:g}": {"ridge": ridge} for ridge in (0.01, 0.1, 0.3, 1.0)},
+    "cut, expected importance": {"match": False, "order": "expect", "ridge": None},
+    "cut, activation": {"match": False, "order": "activation", "ridge": None},
+    "moments, expected importance": {"ridge": None, "order": "expect"},
+    "moments, activation": {"ridge": None, "order": "activation"},
+    "least squares of stages, activation": {"order": "activation", "every_layer": False},
+    "least squares of layers, activation": {"order": "activation"},
+    **{f"and channels by least squares, ridge {ridge:g}": {"ridge": ridge} for ridge in (0.03, 0.3, 1.0)},
 }
 """Options of the adaptation."""
 

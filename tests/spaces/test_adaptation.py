@@ -11,7 +11,7 @@ from ednag.spaces import MobileNetV3, PretrainedLite
 from ednag.spaces.adaptation import Adaptation
 from ednag.spaces.inheritance import InheritingSpace
 from ednag.spaces.inverted_residual import InvertedResidualNetwork
-from ednag.spaces.matching import few
+from ednag.spaces.matching import few, forward_selection
 from tests.retraining.test_supernet import official
 
 LITE = PretrainedLite(resolutions=(32,))
@@ -151,3 +151,28 @@ def test_once_for_all_sub_networks_are_adapted_by_the_same_machinery(tmp_path: P
     torch.testing.assert_close(found.mean((0, 2, 3)), wanted.mean((0, 2, 3)), rtol=1e-2, atol=1e-3)
     with pytest.raises(FileNotFoundError, match=r"--space.supernet FILE"):
         MobileNetV3().parent()
+
+
+def test_channels_are_chosen_one_after_the_other_by_least_squares() -> None:
+    """Against a fit of all candidates at each step; of two channels that say the same, one comes last, however active."""
+    generator = torch.Generator().manual_seed(1)
+    inner = torch.randn(30, 6, 4, 4, generator=generator)
+    inner[:, 5] = 3 * inner[:, 2] + 0.001 * inner[:, 5]
+    weight = torch.randn(3, 6, generator=generator)
+    ridge = 1e-9
+    x = inner.transpose(0, 1).flatten(1).double()
+    x = x - x.mean(1, keepdim=True)
+    wanted = weight.double() @ x
+
+    def error(kept: list[int]) -> float:
+        fit = torch.linalg.lstsq(x[kept].T, wanted.T).solution
+        return float((x[kept].T @ fit - wanted.T).square().sum())
+
+    expected: list[int] = []
+    for _ in range(5):
+        left = [channel for channel in range(6) if channel not in expected]
+        expected.append(min(left, key=lambda channel: error([*expected, channel])))
+    found = forward_selection(weight, inner, ridge).tolist()
+    assert sorted(found) == list(range(6))
+    assert found[:5] == expected
+    assert found[-1] in {2, 5}

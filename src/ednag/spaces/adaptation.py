@@ -1,7 +1,7 @@
 """Adapt inherited weights to a sub-network, on images and without training, so that it computes what its parent does.
 
-Three means, each measured (``docs/results.md``): the inner channels that are kept are those of the largest root mean
-square activation times the norm of the weights that read them; each channel's mean and deviation after batch
+Three means, each measured (``docs/results.md``): the inner channels that are kept are those out of which, one after the
+other, least squares make most of what the layer gives; each channel's mean and deviation after batch
 normalisation are made those of the parent (which recalibrated statistics are not); and the projection of each layer is
 fitted by least squares to the parent's output of that layer, that of a stage's last layer to the output of the stage.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ from ednag.spaces.inverted_residual import InvertedResidual, InvertedResidualNet
 from ednag.spaces.matching import (
     Moments,
     chunked,
+    effective,
     few,
     folded,
+    forward_selection,
     from_norm,
     match,
     matched,
@@ -33,6 +35,9 @@ from ednag.spaces.matching import (
     refit,
     to_norm,
 )
+
+Order = Literal["least squares", "activation", "expect"]
+"""How inner channels are sorted, see :class:`Adaptation`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ class Adaptation:
         others: further images, whose features are wanted as well; they have no influence on weights.
         match: give each channel the parent's mean and deviation after batch normalisation.
         ridge: of the least squares, relative to the mean variance of what the projection reads; ``None`` for none.
-        important: sort channels by their activations; else by what batch normalisation promises of them.
+        order: which inner channels are kept first: the ones that ``least squares`` choose one after the other
+            (:func:`~ednag.spaces.matching.forward_selection`); those of the largest root mean square ``activation`` times the
+            norm of the weights that read them; or of the largest one that batch normalisation lets ``expect``.
         every_layer: fit the projection of every layer; else that of the last one in each stage alone.
         memory: bytes of activations that are kept.
         network: options that the sub-networks are built with.
@@ -103,7 +110,7 @@ class Adaptation:
         others: Tensor | None = None,
         match: bool = True,
         ridge: float | None = 0.3,
-        important: bool = True,
+        order: Order = "least squares",
         every_layer: bool = True,
         memory: int = 2**30,
         network: Mapping[str, Any] | None = None,
@@ -112,7 +119,7 @@ class Adaptation:
         self.space = space
         self.calibration = calibration.contiguous(memory_format=torch.channels_last)
         self.others = (calibration[:0] if others is None else others).contiguous(memory_format=torch.channels_last)
-        self.match, self.ridge, self.important, self.every_layer = match, ridge, important, every_layer
+        self.match, self.ridge, self.order, self.every_layer = match, ridge, order, every_layer
         self.memory = memory
         self.network = dict(network or {})
         self._parent = space.parent() if parent is None else parent
@@ -210,23 +217,27 @@ class Adaptation:
             network.load_state_dict(self._parent.weights(network), strict=False)
             network.eval().to(memory_format=torch.channels_last)
             parent = self._parent
-            if self.important:
-                parent = parent.reordered(self._importance(network))
+            if self.order != "expect":
+                parent = parent.reordered(self._orders(network))
                 network.load_state_dict(parent.weights(network), strict=False)
             self._references[resolution] = self._observe(network, parent)
         return self._references[resolution]
 
-    def _importance(self, network: InvertedResidualNetwork) -> dict[int, Tensor]:
-        """Order the channels of each layer by activation and by how they are read."""
+    def _orders(self, network: InvertedResidualNetwork) -> dict[int, Tensor]:
+        """Order the inner channels of each layer, the most useful first."""
         x, orders = chunked(network.first_conv, network.scale(self.calibration)), {}
         for layer, block in ((layer, block) for stage in network.stages() for layer, block in stage):
             if layer.stage:
                 inner = x[: few(x)]
                 for part in parts(block)[:-1]:
                     inner = part(inner)
-                state = {f"blocks.{name}": value for name, value in block.state_dict().items()}
-                read = reading_norm(state, "blocks.conv.", projection(block)[1].eps)
-                orders[layer.place] = descending(inner.square().mean((0, 2, 3)).sqrt() * read).cpu()
+                if self.order == "least squares":
+                    found = forward_selection(effective(block), inner)
+                else:
+                    state = {f"blocks.{name}": value for name, value in block.state_dict().items()}
+                    read = reading_norm(state, "blocks.conv.", projection(block)[1].eps)
+                    found = descending(inner.square().mean((0, 2, 3)).sqrt() * read)
+                orders[layer.place] = found.cpu()
             x = chunked(block, x)
         return orders
 

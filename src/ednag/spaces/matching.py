@@ -121,6 +121,48 @@ def matched(part: nn.Sequential, x: Tensor, target: Moments) -> Tensor:
     return from_norm(part, norm(x))
 
 
+def effective(block: InvertedResidual) -> Tensor:
+    """Weights of a layer's projection with its normalisation, ``(channels, inner)``."""
+    conv, norm = projection(block)
+    return conv.weight.flatten(1) * (norm.weight / (statistics(norm)[1] + norm.eps).sqrt())[:, None]
+
+
+def forward_selection(weight: Tensor, inner: Tensor, ridge: float = 0.01) -> Tensor:
+    """Sort channels so that, however many of the first are kept, least squares make much of the output out of them.
+
+    Forward selection (orthogonal least squares, Chen et al. 1989; of channels, as in ThiNet, Luo et al. 2017): the next
+    channel is the one that takes most off the squared error of ``weight @ inner`` that is left, all those before it refitted.
+
+    Args:
+        weight: what reads the channels, ``(channels, inner)``.
+        inner: the channels, ``(n, inner, h, w)``.
+        ridge: of the least squares, relative to the mean variance of a channel.
+
+    Returns:
+        places of the channels, the most useful first, int64 ``(inner,)``.
+    """
+    x = inner.transpose(0, 1).flatten(1)
+    x = x - x.mean(1, keepdim=True)
+    gram = x @ x.T / x.shape[1]
+    level = gram.diagonal().mean().clamp_min(1e-9)
+    gram.diagonal().add_(ridge * level)
+    gain = gram @ weight.T  # of each channel with each output
+    taken = torch.zeros(len(gram), device=gram.device)
+    least = float(1e-5 * level)  # variance below which what is left of a channel is rounding
+    order = []
+    for _ in range(len(gram)):
+        alive = gram.diagonal() > least
+        best = int((gain.square().sum(1) / gram.diagonal().clamp_min(least) * alive + taken).argmax())
+        order.append(best)
+        taken[best] = -torch.inf
+        if not alive[best]:
+            continue
+        row, scale = gram[best].clone(), -1 / float(gram[best, best])
+        gain.addr_(row, gain[best].clone(), alpha=scale)
+        gram.addr_(row, row, alpha=scale)
+    return torch.tensor(order, device=inner.device)
+
+
 def refit(block: InvertedResidual, inner: Tensor, target: Tensor, ridge: float) -> None:
     """Fit a layer's projection to a target by least squares that shrink towards the present weights.
 
@@ -134,7 +176,7 @@ def refit(block: InvertedResidual, inner: Tensor, target: Tensor, ridge: float) 
     """
     conv, norm = projection(block)
     mean, variance = statistics(norm)
-    present = conv.weight.flatten(1) * (norm.weight / (variance + norm.eps).sqrt())[:, None]
+    present = effective(block)
     x, y = inner[: len(target)].transpose(0, 1).flatten(1), target.transpose(0, 1).flatten(1)
     x_mean, y_mean = x.mean(1), y.mean(1)
     x, y = x - x_mean[:, None], y - y_mean[:, None]
