@@ -44,7 +44,10 @@ WAYS = {
     "cut, measured importance": {"match": False, "order": "activation"},
     "moments, expected importance": {"ridge": None, "order": "expect"},
     "moments, measured importance": {"ridge": None, "order": "activation"},
-    **{f"and least squares of stages, ridge {ridge:g}": {**STAGES, "ridge": ridge} for ridge in (0.01, 0.1, 0.3, 1.0)},
+    **{
+        f"and least squares of stages, ridge {ridge:g}": {**STAGES, "ridge": ridge}
+        for ridge in (0.001, 0.01, 0.1, 0.3, 1)
+    },
     "least squares of each layer, ridge 0.3": {"order": "activation"},
     "and channels by least squares": {},
 }
