@@ -158,8 +158,8 @@ def test_an_ensemble_ranks_among_a_fixed_sample() -> None:
     rng_sample = found._sample_reference()
     assert len(SPACE.identity(rng_sample).unique()) == 12
     raw = found.details(torch.cat([rng_sample, CELLS[:4]]))
-    expected = torch.stack([rank_among(raw[name][:12], raw[name][12:]) for name in ("params", "naswot")]).mean(0)
-    assert totals == expected.tolist()
+    first, second = (rank_among(raw[name][:12], raw[name][12:]) for name in ("params", "naswot"))
+    assert totals == pytest.approx((first * second).sqrt().tolist())
     assert all(0 < value < 1 for value in totals)
     assert found.name == "rank(params, naswot)"
     assert found.evaluations == 4, "the reference sample is not the run's"

@@ -25,9 +25,10 @@ log = logging.getLogger(__name__)
 class ZeroCostFitness(Fitness):
     """Score networks without training them, by the functions of :mod:`ednag.fitness.proxies`.
 
-    One proxy scores by its own value. Several score by the mean over proxies of the architecture's rank among
-    ``reference_size`` random architectures (:func:`rank_among`), which is a fixed number for an architecture,
-    whatever else is in the population. A score follows from the seed, the images and the architecture alone: not from
+    One proxy scores by its own value. Several score by the geometric mean over proxies of the architecture's rank among
+    ``reference_size`` random architectures (:func:`rank_among`), which is a fixed number for an architecture, whatever
+    else is in the population. The geometric mean punishes a low rank by any one proxy, as the sum of logarithms of AZ-NAS
+    does (Lee & Ham, CVPR 2024, non-linear ranking aggregation). A score follows from the seed, the images and the architecture alone: not from
     what was evaluated before, nor from the global random state. An architecture for which any proxy is not finite
     (nothing reaches its output, an overflow) counts as failed.
 
@@ -119,7 +120,8 @@ class ZeroCostFitness(Fitness):
             scores = values[:, 0]
         else:
             columns = zip(self._reference.unbind(-1), values.unbind(-1), strict=True)
-            scores = torch.stack([rank_among(reference, column) for reference, column in columns]).mean(0)
+            ranks = torch.stack([rank_among(reference, column) for reference, column in columns])
+            scores = ranks.log().mean(0).exp()
         return torch.where(failed, torch.nan, scores).to(genes.device)
 
     def details(self, genes: Tensor) -> dict[str, Tensor]:
