@@ -74,3 +74,35 @@ def test_squared_distance_agrees_with_cdist() -> None:
 def test_feasible_separates_failures_and_violations() -> None:
     fitness = torch.tensor([-torch.inf, INFEASIBLE, 2 * INFEASIBLE, -5.0, 93.0], dtype=torch.float64)
     assert feasible(fitness).tolist() == [False, False, False, True, True]
+
+
+def test_a_large_archive_grows_in_place_and_earlier_ones_stay_as_they_were() -> None:
+    keys = torch.randperm(20_000, generator=torch.Generator().manual_seed(1))[:9000]
+    one = torch.ones(1, 1, dtype=torch.int64)
+    archive, earlier, moves = Archive.empty(1, 2), [], 0
+    for key in keys.tolist():
+        before = archive.keys.data_ptr()
+        archive = archive.add(one * key, (one * key)[..., None].expand(-1, -1, 2), one.double(), one > 0, one[0])
+        archive.find(one)
+        moves += archive.keys.data_ptr() != before
+        if len(earlier) < 3 and int(archive.count) % 2999 == 0:
+            earlier.append(archive)
+    assert moves < 64 + 10  # up to 64 copies, as small archives aren't shared, then one for each doubling
+    for some in [*earlier, archive]:
+        count = int(some.count)
+        assert some.keys[0].tolist() == keys[:count].tolist()
+        known, position = some.find(torch.arange(20_000)[None])
+        assert sorted(known[0].nonzero().flatten().tolist()) == sorted(keys[:count].tolist())
+        assert torch.equal(some.keys[0][position[0]][known[0]], torch.arange(20_000)[known[0]])
+
+
+def test_what_is_added_in_passing_leaves_no_trace() -> None:
+    one = torch.ones(1, 70, dtype=torch.int64)
+    keys = torch.arange(70)[None]
+    archive = Archive.empty(1, 1).add(keys, keys[..., None], keys.double(), one > 0, one[0, :1])
+    guess = archive.add(keys + 100, keys[..., None], keys.double(), one > 0, one[0, :1], passing=True)
+    assert int(guess.count) == 140
+    assert bool(guess.find(keys + 100)[0].all())
+    archive = archive.add(keys + 200, keys[..., None], keys.double(), one > 0, one[0, :1])
+    assert not bool(archive.find(keys + 100)[0].any())
+    assert archive.keys[0, :140].tolist() == [*range(70), *range(200, 270)]

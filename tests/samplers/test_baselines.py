@@ -56,3 +56,45 @@ def test_bad_arguments_are_refused() -> None:
         RandomSearch(0)
     with pytest.raises(ValueError, match="tournament"):
         RegularisedEvolution(10, 11)
+
+
+def test_mutants_that_are_known_become_members_and_are_counted() -> None:
+    """In a small space most mutants are known: one evaluation a round all the same, and no run gives up."""
+
+    class Small(type(SPACE)):  # type: ignore[misc]
+        cardinalities = (3, 3, 3, 1, 1, 1)
+        random = SearchSpace.random
+
+    sampler, told = RegularisedEvolution(population=5, tournament=5), []
+    state = sampler.sample(
+        Problem(Small(), "genes"),
+        closeness,
+        [0],
+        20,
+        after_round=lambda state, *_: told.append(int(state.archive.count)),
+    )
+    assert int(state.archive.count) == 20
+    assert int(state.archive.lookups) > 25
+    assert len(told) * 4 < int(state.archive.lookups)
+
+
+def test_runs_that_are_over_cost_nothing_more() -> None:
+    """A run ends as it does alone, and the fitness is not asked about it again."""
+    asked: list[int] = []
+
+    def fitness(genes: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        asked.append(len(genes))
+        return closeness(genes, valid)
+
+    rows: list[int] = []
+    sampler = LocalSearch()
+    state = sampler.sample(
+        SPACE, fitness, [0, 1, 2, 3], 40, after_round=lambda _, genes, values: rows.append(len(genes) + len(values))
+    )
+    assert asked[0] == 4
+    assert asked[-1] < 4
+    assert set(rows) == {8}
+    for seed in range(4):
+        alone = sampler.sample(SPACE, closeness, [seed], 40)
+        assert torch.equal(alone.archive.keys[0, :40], state.archive.keys[seed, :40])
+        assert int(alone.archive.lookups) == int(state.archive.lookups[seed])

@@ -5,8 +5,8 @@ from ednag.core.archive import INFEASIBLE
 from ednag.core.noise import Noise
 from ednag.fitness import Fitness
 from ednag.samplers import ArchiveDiffusion, Problem
+from ednag.samplers.parts import normal_scores
 from ednag.samplers.posterior import declared_noise, posterior_mean
-from ednag.samplers.surrogate import normal_scores
 from ednag.spaces import NASBench201
 from ednag.testing import closeness
 

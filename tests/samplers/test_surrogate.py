@@ -8,7 +8,8 @@ from scipy.stats import multivariate_normal
 from ednag.core.noise import Noise
 from ednag.samplers.calibration import Prior
 from ednag.samplers.evidence import likeliest
-from ednag.samplers.surrogate import GaussianProcess, normal_scores
+from ednag.samplers.parts import normal_scores
+from ednag.samplers.surrogate import GaussianProcess
 from ednag.spaces import NASBench201, SearchSpace
 from tests.reference import categorical_steps as reference
 
@@ -41,8 +42,8 @@ def textbook(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance of noisy members, and of members with what is asked, of one run."""
     weights = model.weights(space).tolist()
-    k = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in known] for a in known])
-    q = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in asked] for a in known])
+    k = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in known[:, :-2]] for a in known[:, :-2]])
+    q = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in asked[:, :-2]] for a in known[:, :-2]])
     return k + np.diag(noise), q
 
 
@@ -138,7 +139,7 @@ def test_a_fitted_process_predicts_as_one_that_is_asked_at_once() -> None:
 def test_scales_are_mean_exponents_between_random_architectures(space: NASBench201) -> None:
     model = GaussianProcess(gene_scale=0.3, feature_scale=0.4)
     genes = space.random(Noise([1]), 1500)
-    x = model.embed(space, genes)[0].double()
+    x = model.encode(space, genes)[0].double()
     hot, weights = 6 * 5, model.weights(space).double()
     for part, scale in ((slice(0, hot), 0.3), (slice(hot, None), 0.4)):
         if x[:, part].shape[1]:
@@ -147,8 +148,8 @@ def test_scales_are_mean_exponents_between_random_architectures(space: NASBench2
 
 
 def test_features_can_be_left_out() -> None:
-    assert GaussianProcess(features=False).embed(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 30)
-    assert GaussianProcess().embed(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 100)
+    assert GaussianProcess(features=False).encode(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 30)
+    assert GaussianProcess().encode(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 100)
 
 
 def test_exponents_are_exact_so_that_a_batch_changes_nothing() -> None:
@@ -156,7 +157,7 @@ def test_exponents_are_exact_so_that_a_batch_changes_nothing() -> None:
     together = model.kernel(SPACE, asked, known, member)
     weights = model.weights(SPACE).double()
     for run in range(2):
-        difference = (asked[run][:, None] - known[run][None]).double()
+        difference = (asked[run][:, None, :-2] - known[run][None, :, :-2]).double()
         exact = (-(difference.square() * weights).sum(-1)).exp()
         some = member[run]
         assert torch.allclose(together[run][:, some], exact[:, some], rtol=1e-14, atol=0)

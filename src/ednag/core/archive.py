@@ -19,9 +19,11 @@ failed; values at or below :data:`INFEASIBLE` mark one that violates a constrain
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +50,9 @@ class Archive:
 
     Rows beyond ``count`` are padding: key ``-1``, fitness ``-inf``.
 
+    An archive never changes. The next one shares its memory where it can, so that adding one architecture after the other
+    takes linear time in all.
+
     Attributes:
         keys: canonical identity of each architecture, int64 ``(R, M)``, non-negative.
         genes: int64 ``(R, M, L)``.
@@ -70,6 +75,7 @@ class Archive:
     fitness: Tensor
     count: Tensor
     lookups: Tensor
+    _room: Room | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def empty(cls, runs: int, num_genes: int, device: torch.device | str = "cpu", capacity: int = 64) -> Archive:
@@ -89,12 +95,22 @@ class Archive:
         if len(parts) == 1:
             return parts[0]
         most = max(part.keys.shape[1] for part in parts)
-        grown = [part._reserve(most) for part in parts]
-        return cls(**{item.name: torch.cat([getattr(part, item.name) for part in grown]) for item in fields(cls)})
+        grown = [part._reserve(most).state_dict() for part in parts]
+        return cls(**{name: torch.cat([part[name] for part in grown]) for name in grown[0]})
 
     def to(self, device: torch.device | str) -> Archive:
         """Move everything to a device."""
-        return replace(self, **{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+        return Archive(**{name: value.to(device) for name, value in self.state_dict().items()})
+
+    def of(self, runs: Tensor) -> Archive:
+        """The archive of some of the runs, int64 ``(r,)``."""
+        return Archive(**{name: value[runs] for name, value in self.state_dict().items()})
+
+    def updated(self, runs: Tensor, part: Archive) -> Archive:
+        """The archive with that of some of the runs, int64 ``(r,)``, in the place of what was there."""
+        most = max(self.keys.shape[1], part.keys.shape[1])
+        old, new = self._reserve(most).state_dict(), part._reserve(most).state_dict()
+        return Archive(**{name: value.index_copy(0, runs, new[name]) for name, value in old.items()})
 
     @property
     def filled(self) -> Tensor:
@@ -142,11 +158,17 @@ class Archive:
         ordered, order = self._index
         place = torch.searchsorted(ordered, keys.contiguous()).clamp(max=ordered.shape[1] - 1)
         known = ordered.gather(1, place) == keys
-        return known, order.gather(1, place).where(known, 0)
+        position = order.gather(1, place).where(known, 0)
+        latest = self.keys[:, order.shape[1] :] if order.shape[1] < int(self.count.max()) else None
+        if latest is None:
+            return known, position
+        same = keys[..., None] == latest[:, None, :]
+        recent = same.any(-1)
+        return known | recent, position.where(~recent, order.shape[1] + same.int().argmax(-1))
 
     @cached_property
     def _index(self) -> tuple[Tensor, Tensor]:
-        """Keys in ascending order, padding last, and the row each comes from; both ``(R, m)``."""
+        """Keys in ascending order, padding last, and the row each comes from; both ``(R, m)``, of the first ``m`` rows."""
         most = max(int(self.count.max()), 1)
         keys = self.keys[:, :most].where(self.filled[:, :most], torch.iinfo(torch.int64).max)
         ordered, order = keys.sort(1)
@@ -156,7 +178,9 @@ class Archive:
         """Mark the members that are neither in the archive nor earlier in the batch, bool ``(R, N)``."""
         return ~self.find(keys)[0] & first_occurrence(keys)
 
-    def add(self, keys: Tensor, genes: Tensor, fitness: Tensor, new: Tensor, lookups: Tensor) -> Archive:
+    def add(
+        self, keys: Tensor, genes: Tensor, fitness: Tensor, new: Tensor, lookups: Tensor, passing: bool = False
+    ) -> Archive:
         """Record evaluated architectures.
 
         Args:
@@ -165,28 +189,58 @@ class Archive:
             fitness: ``(R, N)``.
             new: which members to record, bool ``(R, N)``; see :meth:`unseen`.
             lookups: how many architectures were asked for, int64 ``(R,)``.
+            passing: whether what is returned is used no longer than until something else is added to this archive.
 
         Returns:
             a new archive.
         """
-        grown = self._reserve(int(self.count.max()) + keys.shape[1])
         row, member = new.nonzero(as_tuple=True)
         place = (row, (self.count[:, None] + new.cumsum(1) - 1)[row, member])
-        return Archive(
-            keys=grown.keys.index_put(place, keys[row, member]),
-            genes=grown.genes.index_put(place, genes[row, member]),
-            fitness=grown.fitness.index_put(place, fitness[row, member].double()),
-            count=self.count + new.sum(1),
-            lookups=self.lookups + lookups,
-        )
+        count = self.count + new.sum(1)
+        room = self._fitting(place[1], int(count.max()))
+        for buffer, values in zip(room.buffers, (keys, genes, fitness.double()), strict=True):
+            buffer.index_put_(place, values[row, member])
+        if not passing:
+            room.newest = count
+        rows = max(int(count.max()), LEAST)
+        known = [buffer[:, :rows] for buffer in room.buffers]
+        grown = Archive(known[0], known[1], known[2], count, self.lookups + lookups)
+        violate = new & ~feasible(fitness) & (fitness > -torch.inf)
+        told: dict[str, Any] = {"_room": room, "violators": self.violators + violate.sum(1)}
+        if "_index" in vars(self) and room is self._room and rows - self._index[0].shape[1] <= LATEST < rows // 8:
+            told["_index"] = self._index
+        for name, value in told.items():
+            object.__setattr__(grown, name, value)
+        return grown
+
+    def looked_up(self, number: Tensor) -> Archive:
+        """The archive after further look-ups, int64 ``(R,)``, of what it has."""
+        grown = copy.copy(self)
+        object.__setattr__(grown, "lookups", self.lookups + number)
+        return grown
+
+    def _fitting(self, place: Tensor, rows: int) -> Room:
+        """Find room for ``rows``: the own, if it has more and nobody sees the places to be filled; else a new one."""
+        room, seen = self._room, self.keys.shape[1]
+        if (
+            room is not None
+            and room.newest is self.count
+            and rows <= room.buffers[0].shape[1]
+            and bool((place >= seen).all())
+        ):
+            return room
+        capacity = seen
+        while capacity < rows:
+            capacity *= 2  # so that growth costs linear time in all
+        grown = self._reserve(capacity)
+        if grown is self:
+            return Room((self.keys.clone(), self.genes.clone(), self.fitness.clone()), self.count)
+        return Room((grown.keys, grown.genes, grown.fitness), self.count)
 
     def _reserve(self, capacity: int) -> Archive:
-        """Return an archive with at least ``capacity`` places (doubling, so that growth costs linear time in all)."""
-        extra = self.keys.shape[1]
-        while extra < capacity:
-            extra *= 2
-        extra -= self.keys.shape[1]
-        if extra == 0:
+        """Return an archive with at least ``capacity`` places."""
+        extra = capacity - self.keys.shape[1]
+        if extra <= 0:
             return self
         blank = Archive.empty(self.keys.shape[0], self.genes.shape[-1], self.keys.device, extra)
         return replace(
@@ -198,7 +252,27 @@ class Archive:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by name, for a checkpoint."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+
+
+@dataclass
+class Room:
+    """Memory that archives share, each seeing the rows that were filled when it was made.
+
+    Attributes:
+        buffers: keys, genes and fitness, ``(R, C)``, ``(R, C, L)`` and ``(R, C)``.
+        newest: the count of the archive that may fill further rows; told apart by being the same object.
+    """
+
+    buffers: tuple[Tensor, Tensor, Tensor]
+    newest: Tensor
+
+
+LEAST = 64
+"""Rows that an archive has at least."""
+
+LATEST = 512
+"""Rows that may stand unsorted beside the index of a large archive."""
 
 
 def first_occurrence(keys: Tensor) -> Tensor:
@@ -210,6 +284,8 @@ def first_occurrence(keys: Tensor) -> Tensor:
     Returns:
         bool ``(*B, N)``.
     """
+    if keys.shape[-1] == 1:
+        return torch.ones_like(keys, dtype=torch.bool)
     ordered, order = keys.sort(dim=-1, stable=True)
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]

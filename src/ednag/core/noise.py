@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,13 +38,20 @@ class Noise:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def of(self, runs: Sequence[int]) -> Noise:
+        """The streams of some of the runs, by their places; whoever draws from these moves the same streams on."""
+        part = copy.copy(self)
+        part.seeds = [self.seeds[run] for run in runs]
+        part._streams = [self._streams[run] for run in runs]
+        return part
+
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers, float32, of shape ``(R, *shape)``."""
-        return torch.stack([torch.randn(shape, generator=g, device=self.device) for g in self._streams])
+        return together([torch.randn(shape, generator=g, device=self.device) for g in self._streams])
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw uniform numbers in ``[0, 1)``, float32, of shape ``(R, *shape)``."""
-        return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self._streams])
+        return together([torch.rand(shape, generator=g, device=self.device) for g in self._streams])
 
     def integers(self, high: Tensor, *shape: int) -> Tensor:
         """Draw integers uniformly from ``0 .. high - 1``, int64, of shape ``(R, *shape)``.
@@ -65,3 +73,8 @@ class Noise:
         for stream, saved in zip(noise._streams, state["streams"], strict=True):
             stream.set_state(saved)
         return noise
+
+
+def together(drawn: Sequence[Tensor]) -> Tensor:
+    """Stack what the runs drew, ``(R, ...)``; of one run without a copy."""
+    return torch.stack(list(drawn)) if len(drawn) > 1 else drawn[0][None]

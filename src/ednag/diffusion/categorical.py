@@ -15,6 +15,7 @@ which float32 does exactly in any order, so the draws of a run don't depend on w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -62,10 +63,16 @@ def posterior(x: Tensor, members: Tensor, log_g: Tensor, alpha: float, cardinali
     Returns:
         float32 ``(*B, N, M)``, each row sums to 1.
     """
-    bonus = ((cardinalities * (alpha / (1 - alpha))).log1p() * 1024).round() / 1024
-    width = int(cardinalities.max())
-    agreed = (one_hot(x, cardinalities) * bonus.repeat_interleave(width)) @ members.mT
-    return (log_g[..., None, :].to(agreed.dtype) + agreed).softmax(-1)
+    bonus = _bonus(alpha, tuple(cardinalities.tolist()), x.device)
+    agreed = one_hot(x, cardinalities).mul_(bonus) @ members.mT
+    return agreed.add_(log_g[..., None, :].to(agreed.dtype)).softmax(-1)
+
+
+@lru_cache(maxsize=256)
+def _bonus(alpha: float, cardinalities: tuple[int, ...], device: torch.device) -> Tensor:
+    """What each column of :func:`one_hot` adds to a log weight where it agrees, float32 ``(L max C,)``."""
+    bonus = ((torch.tensor(cardinalities) * (alpha / (1 - alpha))).log1p() * 1024).round() / 1024
+    return bonus.repeat_interleave(max(cardinalities)).to(device)
 
 
 def clean_counts(weights: Tensor, members: Tensor, cardinalities: Tensor) -> Tensor:
@@ -79,7 +86,7 @@ def clean_counts(weights: Tensor, members: Tensor, cardinalities: Tensor) -> Ten
     Returns:
         float32 ``(*B, N, L, max C)`` in units of 2^-20, integers; 0 beyond a gene's own cardinality.
     """
-    counts = (weights * 2**20).round() @ members
+    counts = (weights * 2**20).round_() @ members
     return counts.view(*counts.shape[:-1], len(cardinalities), -1)
 
 

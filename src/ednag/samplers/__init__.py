@@ -4,10 +4,11 @@ from ednag.diffusion.mappings import Energy, FitnessMapping, Identity, Piecewise
 from ednag.diffusion.schedules import DDPM, Cosine, Levels, Linear, Schedule
 from ednag.evolution.correctors import Corrector
 from ednag.evolution.operators import PolynomialMutation
+from ednag.samplers.ageing import RegularisedEvolution
 from ednag.samplers.archive_diffusion import ArchiveDiffusion
 from ednag.samplers.bananas import Bananas
 from ednag.samplers.base import Sampler, State
-from ednag.samplers.baselines import LocalSearch, RandomSearch, RegularisedEvolution
+from ednag.samplers.baselines import LocalSearch, RandomSearch
 from ednag.samplers.evolutionary_diffusion import EvolutionaryDiffusion
 from ednag.samplers.libraries import Nevergrad, OptunaTPE, PymooGA
 from ednag.samplers.pareto_diffusion import ParetoDiffusion

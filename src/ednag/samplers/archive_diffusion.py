@@ -20,10 +20,12 @@ from ednag.samplers.calibration import Score
 from ednag.samplers.evidence import likeliest
 from ednag.samplers.limits import permitted, within_limits
 from ednag.samplers.members import Members, declared, led_by
+from ednag.samplers.parts import in_parts, joined, normal_scores, split
 from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE
 from ednag.samplers.proposals import changed, in_turn, pick, unseen
-from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores, split
+from ednag.samplers.surrogate import GaussianProcess
+from ednag.spaces.base import choices
 
 
 class ArchiveDiffusion(Sampler):
@@ -235,7 +237,7 @@ class ArchiveDiffusion(Sampler):
         """Propose uniform architectures, then denoised and corrected ones, ``(R, N, L)``."""
         space, noise = state.space, state.noise
         length = space.num_genes
-        cardinalities = torch.tensor(space.cardinalities, device=noise.device)
+        cardinalities = choices(space.cardinalities, noise.device)
         uniform = space.random(noise, self.uniform)
         u = noise.uniform(1 + 2 * len(self.signal), self.pool, length)
         if not self.denoise:
@@ -301,7 +303,7 @@ class ArchiveDiffusion(Sampler):
         def score(pool: Tensor) -> Tensor:
             more = () if priors is None else (priors(pool, space.valid(pool)),)
             parts = split(model.embed(space, pool), *more)
-            return torch.cat([one.bound(*part) for one, part in zip(fitted, parts, strict=True)])
+            return joined([one.bound(*part) for one, part in zip(fitted, parts, strict=True)])
 
         return score
 

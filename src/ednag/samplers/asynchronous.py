@@ -106,7 +106,7 @@ class Asynchronous:
 
     def _affordable(self) -> bool:
         """Whether the budget, or the space, allows for another evaluation beside the pending ones."""
-        return bool(self.state.problem.running(self._believed(), self.evaluations))
+        return bool(self.state.problem.running(self.state.archive, self.evaluations, len(self._pending)))
 
     def _believed(self) -> Archive:
         """The archive, with a lie about each pending evaluation."""
@@ -121,7 +121,7 @@ class Asynchronous:
             told = float(values.mean() if self.lie == "mean" else values.max() if self.lie == "best" else values.min())
         lies = torch.full(keys.shape, told, dtype=torch.float64, device=genes.device)
         return archive.add(
-            keys, genes, lies, torch.ones_like(keys, dtype=torch.bool), torch.zeros_like(archive.lookups)
+            keys, genes, lies, torch.ones_like(keys, dtype=torch.bool), torch.zeros_like(archive.lookups), passing=True
         )
 
     def _ask(self) -> bool:
@@ -133,12 +133,14 @@ class Asynchronous:
             known = self.sampler.tell(replace(known, archive=believed), genes, values)
         asked, genes = self.sampler.ask(known)
         changed = {name: value for name, value in asked.memory.items() if value is not known.memory.get(name)}
-        self.state = replace(self.state, memory={**self.state.memory, **changed})
+        archive = self.state.archive.looked_up(asked.archive.lookups - known.archive.lookups)
+        self.state = replace(self.state, archive=archive, memory={**self.state.memory, **changed})
         problem = self.state.problem
         valid = problem.space.valid(genes)
         keys = problem.keys(genes, valid)
         new = believed.unseen(keys) & valid
         free = violators(self.fitness, genes, new)
+        free = torch.zeros_like(new) if free is None else free
         for one in genes[new & ~free]:
             if self._affordable():
                 self._propose(one)

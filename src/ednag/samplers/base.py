@@ -60,6 +60,18 @@ class State:
             "memory": self.memory,
         }
 
+    def of(self, runs: Tensor) -> State:
+        """The state of some of the runs, int64 ``(r,)``; their random streams are shared with this one."""
+        memory = {name: value[runs] for name, value in self.memory.items()}
+        return replace(self, noise=self.noise.of(runs.tolist()), archive=self.archive.of(runs), memory=memory)
+
+    def updated(self, runs: Tensor, part: State) -> State:
+        """This state with that of some of its runs, int64 ``(r,)``, see :meth:`of`, as it is by now."""
+        if len(runs) == len(self.noise):
+            return replace(part, noise=self.noise)
+        memory = {name: self.memory[name].index_copy(0, runs, value) for name, value in part.memory.items()}
+        return replace(part, noise=self.noise, archive=self.archive.updated(runs, part.archive), memory=memory)
+
     @classmethod
     def from_state_dict(cls, problem: Problem, state: dict[str, Any], device: torch.device | str = "cpu") -> State:
         """Rebuild a state; the runs continue exactly where they were."""
@@ -94,6 +106,9 @@ class Sampler(ABC):
 
     takes_lies: bool = True
     """Whether an asynchronous sampler is to be told a lie about pending evaluations before it is asked for more."""
+
+    leaves: bool = True
+    """Whether a run that is over can leave the others; :meth:`sample` goes on with the rest then."""
 
     def init(self, problem: Problem | SearchSpace, seeds: Sequence[int], device: torch.device | str = "cpu") -> State:
         """Start one run per seed.
@@ -152,6 +167,8 @@ class Sampler(ABC):
     ) -> State:
         """Run to the end: of the sampler's steps, of the budget, or of the space; why it stopped early is logged.
 
+        A run that has spent its budget, or seen the whole space, costs nothing from then on.
+
         Args:
             problem: what to search; a space alone counts isomorphic architectures as one.
             fitness: the score to maximise.
@@ -176,17 +193,32 @@ class Sampler(ABC):
         if evaluations is not None and not 1 <= evaluations <= MOST_EVALUATIONS:
             raise ValueError(f"evaluations must be >= 1 (at most {MOST_EVALUATIONS:,}), got {evaluations}")
         state = self.init(problem, seeds, device) if state is None else state
+        whole, runs = state, torch.arange(len(state.noise), device=state.noise.device)
         idle = 0
         while not everyone(self.finished(state, evaluations)) and idle < PATIENCE:
+            whole, runs, state = self._without_those_over(whole, runs, state, evaluations)
             before = int(state.archive.count.sum())
             state, genes, values = self.round(state, fitness, evaluations)
             stuck = int(state.archive.count.sum()) == before and self.steps is None
             idle = idle + 1 if everyone(stuck) else 0
             if after_round is not None:
-                after_round(state, genes, values)
+                whole = whole.updated(runs, state)
+                after_round(whole, *_of_all(whole.archive, runs, genes, values))
+        state = whole.updated(runs, state)
         if self.steps is None:
             log_end(state.archive, evaluations, state.problem.exhausted(state.archive))
         return state
+
+    def _without_those_over(
+        self, whole: State, runs: Tensor, state: State, evaluations: int | None
+    ) -> tuple[State, Tensor, State]:
+        """Put aside what is over: the state of all runs, which of them go on, int64 ``(r,)``, and the state of those."""
+        if not self.leaves or self.steps is not None or len(runs) == 1:
+            return whole, runs, state
+        on = state.problem.running(state.archive, evaluations).nonzero().flatten()
+        if len(on) in (0, len(runs)):
+            return whole, runs, state
+        return whole.updated(runs, state), runs[on], state.of(on)
 
     def finished(self, state: State, evaluations: int | None = None) -> bool:
         """Return whether every run has taken its steps, spent its evaluations, or seen the whole space."""
@@ -202,6 +234,14 @@ class Sampler(ABC):
         archive, values = state.problem.evaluate(state.archive, genes, fitness, evaluations)
         state = self.tell(replace(state, archive=archive), genes, values)
         return replace(state, step=state.step + 1), genes, values
+
+
+def _of_all(archive: Archive, runs: Tensor, genes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Genes and fitness of a round of some runs, ``(R, N, L)`` and ``(R, N)``; the others repeat their first one."""
+    if len(runs) == len(archive.count):
+        return genes, values
+    every = archive.genes[:, :1].repeat(1, genes.shape[1], 1).index_copy(0, runs, genes)
+    return every, archive.fitness[:, :1].repeat(1, genes.shape[1]).index_copy(0, runs, values)
 
 
 def as_problem(problem: Problem | SearchSpace) -> Problem:

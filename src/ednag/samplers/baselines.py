@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ednag.evolution.operators import mutate_genes
 from ednag.samplers.base import Sampler, State
 
 
@@ -40,55 +39,6 @@ class RandomSearch(Sampler):
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
         """Learn nothing."""
         return state
-
-
-class RegularisedEvolution(Sampler):
-    """Ageing evolution (Real et al. 2019): mutate the winner of a tournament, let the oldest member die.
-
-    Args:
-        population: members kept.
-        tournament: members that compete to be the parent.
-
-    Examples:
-        >>> from ednag.spaces import NASBench201
-        >>> def fitness(genes, valid):
-        ...     return (genes == 3).sum(-1).double().where(valid, -torch.inf)
-        >>> RegularisedEvolution(population=10, tournament=5).sample(NASBench201(), fitness, evaluations=20).archive.count
-        tensor([20])
-    """
-
-    asynchronous, takes_lies = True, False
-
-    def __init__(
-        self,
-        population: int = 30,
-        tournament: int = 10,
-    ) -> None:
-        if not 1 <= tournament <= population:
-            raise ValueError(f"need 1 <= tournament <= population, got {tournament} and {population}")
-        self.population, self.tournament = population, tournament
-
-    def ask(self, state: State) -> tuple[State, Tensor]:
-        """Propose a random population at first, then one mutant a run."""
-        if not state.memory or state.memory["genes"].shape[1] < self.population:
-            return state, state.space.random(state.noise, self.population)
-        genes, fitness = state.memory["genes"], state.memory["fitness"]
-        drawn = state.noise.uniform(self.population).argsort(-1)[:, : self.tournament]
-        winner = drawn.gather(1, fitness.gather(1, drawn).argmax(-1, keepdim=True))
-        parent = genes.gather(1, winner[..., None].expand(-1, -1, genes.shape[-1]))
-        u = state.noise.uniform(2, 1)
-        cardinalities = torch.tensor(state.space.cardinalities, device=genes.device)
-        position = torch.minimum(
-            (u[:, 0] * state.space.num_genes).long(), cardinalities.new_tensor(len(cardinalities) - 1)
-        )
-        return state, mutate_genes(parent, cardinalities, position, u[:, 1])
-
-    def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
-        """Append the newest, drop the oldest."""
-        if state.memory:
-            genes = torch.cat([state.memory["genes"], genes], 1)[:, -self.population :]
-            fitness = torch.cat([state.memory["fitness"], fitness], 1)[:, -self.population :]
-        return replace(state, memory={"genes": genes, "fitness": fitness})
 
 
 class LocalSearch(Sampler):

@@ -50,7 +50,7 @@ def likeliest(
     nugget = nuggets[:1].expand(len(known))
     if len(nuggets) > 1:
         covariance = (exponent * scale[:, None, None]).exp_()
-        likely = torch.stack([evidence(covariance, one.expand(len(known))) for one in nuggets], -1)
+        likely = torch.stack([evidence(covariance.clone(), one.expand(len(known))) for one in nuggets], -1)
         nugget = nuggets[_best(likely - (nuggets / USUAL_NUGGET).log().square() / 2)]
     if len(scales) > 1:
         likely = torch.stack([evidence((exponent * one).exp_(), nugget) for one in scales], -1)

@@ -76,6 +76,8 @@ class LibrarySampler(Sampler):
     What it proposes twice, or isomorphic to something evaluated, is looked up and told, and not paid for.
     """
 
+    leaves = False  # optimisers are kept by their places, and those that are over cost nothing
+
     package: str
     """What must be installed."""
 

@@ -14,8 +14,9 @@ from ednag.evolution.pareto import expected_gain, gap_to_front
 from ednag.samplers.archive_diffusion import ArchiveDiffusion
 from ednag.samplers.base import State
 from ednag.samplers.members import Members
+from ednag.samplers.parts import normal_scores
 from ednag.samplers.problem import Problem
-from ednag.samplers.surrogate import GaussianProcess, normal_scores
+from ednag.samplers.surrogate import GaussianProcess
 from ednag.spaces import SearchSpace
 
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ednag.core.archive import Archive, average_rank, feasible
 from ednag.samplers.evidence import likeliest
+from ednag.samplers.parts import in_parts, normal_scores
 from ednag.samplers.problem import Problem
-from ednag.samplers.surrogate import GaussianProcess, in_parts, normal_scores
+from ednag.samplers.surrogate import GaussianProcess
 
 WINDOW = 256
 """Members of a run that :func:`posterior_mean` looks at: the best ones."""

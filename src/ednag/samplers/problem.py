@@ -161,30 +161,31 @@ class Problem:
         genes = gene_strings(self.space.cardinalities, device)
         return genes[self.space.valid(genes)]
 
-    def exhausted(self, archive: Archive) -> Tensor:
-        """Mark which runs have looked at every distinct architecture of the space, bool ``(R,)``.
+    def exhausted(self, archive: Archive, pending: int = 0) -> Tensor:
+        """Mark which runs have looked at every distinct architecture of the space, bool ``(R,)``; see :meth:`running`.
 
         Distinct architectures are counted in spaces of up to :data:`ENUMERABLE` gene strings, once a run has met a
         sixteenth of those (under limits that are known at once, those within); otherwise every gene string is taken for an
         architecture of its own.
         """
         if self.screened and self.space.size <= ENUMERABLE:
-            return archive.paid >= self.derive("distinct architectures within limits", lambda: self._distinct(archive))
-        if self.space.size > ENUMERABLE or int(archive.count.max()) * 16 < self.space.size:
-            return archive.count >= min(self.space.size, torch.iinfo(torch.int64).max)
-        return archive.count >= self.derive("distinct architectures", lambda: self._distinct(archive))
+            within = self.derive("distinct architectures within limits", lambda: self._distinct(archive))
+            return archive.paid >= within - pending
+        if self.space.size > ENUMERABLE or (int(archive.count.max()) + pending) * 16 < self.space.size:
+            return archive.count >= min(self.space.size, torch.iinfo(torch.int64).max) - pending
+        return archive.count >= self.derive("distinct architectures", lambda: self._distinct(archive)) - pending
 
     def _distinct(self, archive: Archive) -> int:
         """Count the distinct architectures within limits, on the device of an archive."""
         genes = self.every_architecture(archive.genes.device)
         return int(torch.unique(self.key(genes[self.excess(genes) == 0])).numel())
 
-    def running(self, archive: Archive, evaluations: int | None = None) -> Tensor:
-        """Mark which runs may still evaluate something, bool ``(R,)``."""
-        running = ~self.exhausted(archive)
+    def running(self, archive: Archive, evaluations: int | None = None, pending: int = 0) -> Tensor:
+        """Mark which runs may still evaluate something, bool ``(R,)``, if ``pending`` new ones of each are under way."""
+        running = ~self.exhausted(archive, pending)
         if evaluations is None:
             return running
-        return running & (archive.paid < evaluations) & (archive.violators < VIOLATORS * evaluations)
+        return running & (archive.paid < evaluations - pending) & (archive.violators < VIOLATORS * evaluations)
 
     def evaluate(
         self, archive: Archive, genes: Tensor, fitness: FitnessFunction, evaluations: int | None
@@ -199,21 +200,25 @@ class Problem:
         """
         valid = self.space.valid(genes)
         keys = self.keys(genes, valid)
-        running = self.running(archive, evaluations)[:, None]
-        fresh = archive.unseen(keys) & valid & running
-        free = violators(fitness, genes, fresh)
-        budget = torch.iinfo(torch.int64).max if evaluations is None else evaluations
-        most = budget if evaluations is None else VIOLATORS * evaluations
-        paid = (fresh & ~free) & (archive.paid[:, None] + (fresh & ~free).cumsum(1) <= budget)
-        free = free & (archive.violators[:, None] + free.cumsum(1) <= most)
-        affordable = paid | free
-        archive = archive.add(keys, genes, fitness(genes, affordable), affordable, (valid & running).sum(1))
+        running = valid & self.running(archive, evaluations)[:, None]
+        affordable = archive.unseen(keys) & running
+        free = violators(fitness, genes, affordable)
+        if evaluations is not None:
+            paid = affordable if free is None else affordable & ~free
+            affordable = paid & (archive.paid[:, None] + paid.cumsum(1) <= evaluations)
+            if free is not None:
+                affordable |= free & (archive.violators[:, None] + free.cumsum(1) <= VIOLATORS * evaluations)
+        archive = archive.add(keys, genes, fitness(genes, affordable), affordable, running.sum(1))
         known, position = archive.find(keys)
         values = archive.fitness.gather(1, position)
         return archive, values.where(known & valid, -torch.inf)
 
 
-def violators(fitness: FitnessFunction, genes: Tensor, asked: Tensor) -> Tensor:
-    """Mark which of the architectures ``(R, N, L)`` that are ``asked`` for, bool ``(R, N)``, violate a constraint of a fitness."""
+def violators(fitness: FitnessFunction, genes: Tensor, asked: Tensor) -> Tensor | None:
+    """Mark which of the architectures ``(R, N, L)`` that are ``asked`` for, bool ``(R, N)``, violate a constraint of a fitness.
+
+    Returns:
+        bool ``(R, N)``; ``None`` if the fitness knows of no constraint.
+    """
     violates: Callable[[Tensor, Tensor], Tensor] | None = getattr(fitness, "violates", None)
-    return torch.zeros_like(asked) if violates is None else violates(genes, asked) & asked
+    return None if violates is None else violates(genes, asked) & asked

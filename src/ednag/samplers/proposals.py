@@ -11,7 +11,7 @@ from ednag.evolution.operators import mutate_some
 from ednag.samplers.limits import permitted, within_limits
 from ednag.samplers.problem import ENUMERABLE, Problem
 from ednag.spaces import SearchSpace
-from ednag.spaces.base import gene_strings
+from ednag.spaces.base import choices, gene_strings
 
 
 def changed(space: SearchSpace, genes: Tensor, two_genes: float, u: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def changed(space: SearchSpace, genes: Tensor, two_genes: float, u: Tensor) -> T
     """
     length = space.num_genes
     number = 1 + (u[..., 0] < two_genes).long()
-    cardinalities = torch.tensor(space.cardinalities, device=genes.device)
+    cardinalities = choices(space.cardinalities, genes.device)
     return mutate_some(genes, cardinalities, number, u[..., 1 : 1 + length], u[..., 1 + length :])
 
 

@@ -13,15 +13,15 @@ the fitness gives the same model. So do the optional priors (:class:`Prior`), of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ednag.core.archive import normal_quantiles
 from ednag.samplers.calibration import random_valid
 from ednag.spaces import SearchSpace
+from ednag.spaces.base import gene_strings
 
 
 class Prediction(NamedTuple):
@@ -42,9 +42,8 @@ class Fitted(NamedTuple):
     """A process that has seen its members, ready to be asked; see :meth:`GaussianProcess.fit`.
 
     Attributes:
-        space: what the genes mean.
         process: whose kernel it has.
-        known: the members, see :meth:`GaussianProcess.embed`, ``(R, M, D)``.
+        facing: the members as the kernel's right-hand side, see :meth:`GaussianProcess.facing`, ``(R, M, D)``.
         member: which of them count, bool ``(R, M)``.
         factor: Cholesky factor of the covariance of their noisy values, float64 ``(R, M, M)``.
         weight: what each member adds to the mean, per unit of the kernel, float64 ``(R, M, 1)``.
@@ -55,9 +54,8 @@ class Fitted(NamedTuple):
         share: coefficients of the priors, float64 ``(R, P, 1)``; ``None`` likewise.
     """
 
-    space: SearchSpace
     process: GaussianProcess
-    known: Tensor
+    facing: Tensor
     member: Tensor
     factor: Tensor
     weight: Tensor
@@ -69,7 +67,7 @@ class Fitted(NamedTuple):
 
     def predict(self, asked: Tensor, prior: Tensor | None = None) -> Prediction:
         """Predict architectures ``(R, N, D)``, of which the priors say ``(R, N, P)``."""
-        cross = self.process.kernel(self.space, asked, self.known, self.member, self.scale)
+        cross = self.process.facing_kernel(asked, self.facing, self.scale)
         v = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
         mean = (cross @ self.weight).squeeze(-1)
         if prior is not None and self.centre is not None and self.share is not None:
@@ -83,8 +81,8 @@ class Fitted(NamedTuple):
         first, last = self.process.beta
         number = self.member.sum(-1, keepdim=True).clamp(min=1)
         beta = (first * self.process.early / number).clamp(last, first)
-        bound = mean + beta * (deviation.square() + luck.square()[:, None]).sqrt()
-        return (bound * 2**20).round() / 2**20
+        bound = mean.add_(deviation.square_().add_(luck.square()[:, None]).sqrt_().mul_(beta))
+        return bound.mul_(2**20).round_().div_(2**20)
 
 
 class GaussianProcess:
@@ -148,21 +146,60 @@ class GaussianProcess:
         self.gene_scale, self.feature_scale = gene_scale, feature_scale
         self.beta, self.early, self.features = (float(beta[0]), float(beta[1])), early, features
         self.trust, self.certainty = trust, certainty
+        self._exact = all(math.frexp(factor)[0] == 0.5 for factor in self.scales)  # multiplying by them rounds nothing
         self._weights: tuple[SearchSpace, Tensor] | None = None
+        self._table: tuple[SearchSpace, Tensor] | None = None
 
-    def embed(self, space: SearchSpace, genes: Tensor) -> Tensor:
+    def encode(self, space: SearchSpace, genes: Tensor) -> Tensor:
         """Write genes, int64 ``(*B, L)``, as one-hot genes and features: integers, float32 ``(*B, L max C + F)``."""
         values = torch.arange(max(space.cardinalities), device=genes.device)
         hot = (genes[..., None] == values).flatten(-2).float()
         return torch.cat([hot, space.features(genes).float()], -1) if self.features else hot
 
+    def embed(self, space: SearchSpace, genes: Tensor) -> Tensor:
+        """Write genes, int64 ``(*B, L)``, as the kernel's left-hand side, float32 ``(*B, D)``.
+
+        That is, as in :meth:`encode`, followed by 1 and by minus the squared norm in the metric of the kernel, so that one
+        product with :meth:`facing` gives squared distances. Looked up in a table in spaces of up to :data:`TABULATED` gene
+        strings.
+        """
+        if space.size > TABULATED:
+            return self._embed(space, genes)
+        if self._table is None or self._table[0] is not space or self._table[1].device != genes.device:
+            self._table = (space, self._embed(space, gene_strings(space.cardinalities, genes.device)))
+        table, code = self._table[1], space.code(genes)
+        return table.index_select(0, code.flatten()).view(*code.shape, -1)
+
+    def _embed(self, space: SearchSpace, genes: Tensor) -> Tensor:
+        x = self.encode(space, genes)
+        norm = -(x * self.weights(space).to(x.device) * x).sum(-1, keepdim=True)
+        return torch.cat([x, torch.ones_like(norm), norm], -1)
+
+    def facing(self, space: SearchSpace, b: Tensor, member: Tensor) -> Tensor:
+        """Turn a left-hand side of the kernel, see :meth:`embed`, into a right-hand side, ``(R, M, D)``.
+
+        Args:
+            space: what the genes mean.
+            b: ``(R, M, D)``.
+            member: bool ``(R, M)``; what is no member is far from everything.
+        """
+        norm = b[..., -1:].where(member[..., None], -64.0)
+        return torch.cat([b[..., :-2] * (2 * self.weights(space).to(b.device)), norm, torch.ones_like(norm)], -1)
+
+    def facing_kernel(self, a: Tensor, facing: Tensor, scale: Tensor | None = None) -> Tensor:
+        """:meth:`kernel` of a left-hand and a right-hand side."""
+        if scale is not None and self._exact:  # fewer numbers to multiply
+            facing, scale = facing * scale.to(facing.dtype)[:, None, None], None
+        exponent = (a @ facing.mT).double()
+        return (exponent if scale is None else exponent.mul_(scale[:, None, None])).exp_()
+
     def weights(self, space: SearchSpace) -> Tensor:
-        """``w`` of each column of :meth:`embed`, float32 ``(D,)``, multiples of 2^-20.
+        """``w`` of each column of :meth:`encode`, float32 ``(D,)``, multiples of 2^-20.
 
         They come from the mean squared distances of 1,024 random valid architectures, always the same.
         """
         if self._weights is None or self._weights[0] is not space:
-            spread = 2 * self.embed(space, random_valid(space)).double().var(0, correction=0)
+            spread = 2 * self.encode(space, random_valid(space)).double().var(0, correction=0)
             hot = space.num_genes * max(space.cardinalities)
             scales = (self.gene_scale, self.feature_scale)
             parts = [
@@ -185,21 +222,14 @@ class GaussianProcess:
         Returns:
             float64 ``(R, N, M)``, in ``[0, 1]``.
         """
-        exponent = self.exponent(space, a, b, member)
-        return (exponent if scale is None else exponent.mul_(scale[:, None, None])).exp_()
+        return self.facing_kernel(a, self.facing(space, b, member), scale)
 
     def exponent(self, space: SearchSpace, a: Tensor, b: Tensor, member: Tensor) -> Tensor:
         """Logarithm of :meth:`kernel` at a scale of 1, float64 ``(R, N, M)``.
 
         It is a sum of multiples of 2^-20, exact in float32 in any order (while below 16).
         """
-        weights = self.weights(space).to(a.device)
-        left, right = a * (2 * weights), b * weights
-        left_norm = -(left * a).sum(-1, keepdim=True) / 2
-        right_norm = -(right * b).sum(-1, keepdim=True).where(member[..., None], 64.0)
-        left = torch.cat([left, left_norm, torch.ones_like(left_norm)], -1)
-        right = torch.cat([b, torch.ones_like(right_norm), right_norm], -1)
-        return (left @ right.mT).double()
+        return (a @ self.facing(space, b, member).mT).double()
 
     def relative(self, variance: Tensor) -> Tensor:
         """Relate variances of standardised values to the signal's, any shape.
@@ -258,7 +288,8 @@ class GaussianProcess:
         """
         if nugget is None:
             nugget = torch.full((len(known),), self.nuggets[0], dtype=torch.float64, device=known.device)
-        factor = noisy_factor(self.kernel(space, known, known, member, scale), member, nugget, noise)
+        facing = self.facing(space, known, member)
+        factor = noisy_factor(self.facing_kernel(known, facing, scale), member, nugget, noise)
         b = torch.linalg.solve_triangular(factor, target[..., None], upper=False)
         centre = share = None
         if prior is not None:
@@ -269,7 +300,7 @@ class GaussianProcess:
             b = b - p @ share
         signal = (b.square().sum((-2, -1)) / member.sum(-1).clamp(min=1)).sqrt()
         weight = torch.linalg.solve_triangular(factor.mT, b, upper=True)
-        return Fitted(space, self, known, member, factor, weight, signal, signal * nugget.sqrt(), scale, centre, share)
+        return Fitted(self, facing, member, factor, weight, signal, signal * nugget.sqrt(), scale, centre, share)
 
     def _shares(self, p: Tensor, b: Tensor) -> Tensor:
         """Posterior means of the priors' coefficients, ``(R, P, 1)``.
@@ -307,53 +338,24 @@ class GaussianProcess:
 
 
 def noisy_factor(covariance: Tensor, member: Tensor, nugget: Tensor, noise: Tensor | None) -> Tensor:
-    """Cholesky factor of the covariance of noisy values, ``(R, M, M)``; rows of no member are of the identity."""
-    noisy = covariance * member[..., None]
-    variance = nugget[:, None] if noise is None else nugget[:, None] + noise
-    noisy.diagonal(dim1=-2, dim2=-1).copy_(1 + variance * member)
-    factor: Tensor = torch.linalg.cholesky_ex(noisy).L
+    """Cholesky factor of the covariance of noisy values; rows of no member are of the identity.
+
+    Args:
+        covariance: of values without noise, float64 ``(*B, R, M, M)``; it is overwritten.
+        member: which of them count, bool ``(R, M)``.
+        nugget: ``(*B, R)``.
+        noise: ``(R, M)``; see :meth:`GaussianProcess.predict`.
+
+    Returns:
+        float64 ``(*B, R, M, M)``.
+    """
+    if not bool(member.all()):
+        covariance.mul_(member[..., None])
+    variance = nugget[..., None] if noise is None else nugget[..., None] + noise
+    covariance.diagonal(dim1=-2, dim2=-1).copy_(1 + variance * member)
+    factor: Tensor = torch.linalg.cholesky_ex(covariance).L
     return factor
 
 
-def normal_scores(rank: Tensor, member: Tensor) -> Tensor:
-    """Turn ranks into normal quantiles (:func:`ednag.core.archive.normal_quantiles`), standardised.
-
-    Args:
-        rank: 0 is best, float64 ``(R, M)``.
-        member: which entries count, bool ``(R, M)``; ``m`` per run.
-
-    Returns:
-        float64 ``(R, M)``: zero mean and unit variance over the members of a run, 0 elsewhere (and where all tie).
-    """
-    return standardise(normal_quantiles(rank, member), member)
-
-
-def standardise(values: Tensor, member: Tensor) -> Tensor:
-    """Shift and scale the members of each run to zero mean and unit variance.
-
-    Args:
-        values: float64 ``(R, M)``; those of no member are not looked at.
-        member: which entries count, bool ``(R, M)``.
-
-    Returns:
-        float64 ``(R, M)``, 0 if no member is (and everywhere if all members of a run tie).
-    """
-    m = member.sum(-1, keepdim=True).clamp(min=1)
-    z = torch.where(member, values, 0.0)
-    z = torch.where(member, z - z.sum(-1, keepdim=True) / m, 0.0)
-    deviation = (z.square().sum(-1, keepdim=True) / m).sqrt()
-    return z / deviation.clamp(min=1e-6)
-
-
-def in_parts(function: Callable[..., Tensor], *of: Tensor) -> Tensor:
-    """Apply a function to :data:`RUNS` runs at a time; each tensor, and the result, has a leading dimension ``R``."""
-    return torch.cat([function(*part) for part in split(*of)])
-
-
-def split(*of: Tensor) -> list[tuple[Tensor, ...]]:
-    """Split tensors with a leading dimension ``R`` into parts of :data:`RUNS` runs."""
-    return list(zip(*(torch.split(one, RUNS) for one in of), strict=True))
-
-
-RUNS = 32
-"""Runs whose proposals are made and screened at once: what they need fits into a processor's cache."""
+TABULATED = 2**14
+"""Spaces of up to this many gene strings are embedded by looking up."""

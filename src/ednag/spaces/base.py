@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -45,6 +45,16 @@ def place_values(cardinalities: tuple[int, ...]) -> tuple[int, ...]:
     """Weight of each gene in :meth:`SearchSpace.code`: the product of all later cardinalities, as a 64-bit integer."""
     products = accumulate(reversed(cardinalities[1:]), lambda a, b: a * b, initial=1)
     return tuple((value + 2**63) % 2**64 - 2**63 for value in reversed(list(products)))
+
+
+@lru_cache(maxsize=256)
+def _numbers(values: tuple[int, ...], device: torch.device | str) -> Tensor:
+    return torch.tensor(values, device=device)
+
+
+def choices(cardinalities: Sequence[int], device: torch.device | str) -> Tensor:
+    """Number of choices of each gene, int64 ``(L,)``, always the same tensor; it must not be written to."""
+    return _numbers(tuple(cardinalities), device)
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,7 @@ class SearchSpace(ABC):
         Returns:
             int64 ``(*B,)``, non-negative; the first gene is the most significant digit.
         """
-        weights = torch.tensor(place_values(tuple(self.cardinalities)), device=genes.device)
+        weights = _numbers(place_values(tuple(self.cardinalities)), genes.device)
         return (genes * weights).sum(-1) & (2**63 - 1)
 
     def valid(self, genes: Tensor) -> Tensor:
@@ -172,7 +182,7 @@ class SearchSpace(ABC):
         Returns:
             bool ``(*B,)``.
         """
-        high = torch.tensor(self.cardinalities, device=genes.device)
+        high = choices(self.cardinalities, genes.device)
         return ((genes >= 0) & (genes < high)).all(-1)
 
     def random(self, noise: Noise, n: int) -> Tensor:
@@ -181,7 +191,7 @@ class SearchSpace(ABC):
         Returns:
             int64 ``(R, n, L)``.
         """
-        high = torch.tensor(self.cardinalities, device=noise.device)
+        high = choices(self.cardinalities, noise.device)
         return noise.integers(high, n, self.num_genes)
 
     def check(self, genes: Tensor) -> Tensor:
