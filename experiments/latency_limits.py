@@ -21,9 +21,9 @@ from ednag.costs import latency_guess
 from ednag.costs import model as costs_model
 from ednag.costs.latency_tables import LatencyTable
 from ednag.costs.model import CostModel, Limits
-from ednag.costs.objective import CostObjective
 from ednag.fitness import BenchmarkFitness
 from ednag.fitness.constrained import ConstrainedFitness
+from ednag.generation.front import Front
 from ednag.generation.metrics import hypervolume
 from ednag.samplers import ArchiveDiffusion, ParetoDiffusion, Problem
 from ednag.spaces import NASBench201
@@ -59,16 +59,20 @@ def limited(limit: float, seed: int, evaluations: int, screened: bool) -> tuple[
     return float("nan"), model.made, int(archive.paid[0])
 
 
-def front(device: str, seed: int, evaluations: int, screened: bool, most: float) -> tuple[float, int]:
-    """Hypervolume of a front against latency, by the table, and measurements."""
-    model, fitness = Simulated(screened), BenchmarkFitness("nasbench201", "cifar10")
+def front(device: str, seed: int, evaluations: int, screened: bool, most: float) -> tuple[float, int, int]:
+    """Hypervolume of the reported front, by the table's latencies, measurements, and size of the front."""
+    model = Simulated(screened)
+    fitness = ConstrainedFitness(BenchmarkFitness("nasbench201", "cifar10"), Limits(), model)
     fitness.setup(SPACE)
-    model.setup(SPACE)
-    cost = CostObjective("latency_ms", Limits(), model)
-    cost.setup()
-    archive = ParetoDiffusion().sample(Problem(SPACE, "genes", cost=cost), fitness, [seed], evaluations).archive
+    found = Front("latency_ms", fitness)
+    found.setup()
+    archive = ParetoDiffusion().sample(Problem(SPACE, "genes", cost=found.cost), fitness, [seed], evaluations).archive
+    found.settle(archive)
+    places = found.places(archive)
+    reported = torch.zeros_like(archive.filled)
+    reported[torch.tensor(places).unbind(1)] = True
     true = LatencyTable("nasbench201_latency").latency(archive.genes, device)
-    return float(hypervolume(true, archive.fitness, archive.filled, most, 80.0)[0]), model.made
+    return float(hypervolume(true, archive.fitness, reported, most, 80.0)[0]), model.made, len(places)
 
 
 def main() -> None:
@@ -101,9 +105,9 @@ def main() -> None:
             runs = [
                 front(device, s, options.evaluations, screened, float(everything.max())) for s in range(options.seeds)
             ]
-            area, made = torch.tensor(runs, dtype=torch.float64).mean(0).tolist()
+            area, made, size = torch.tensor(runs, dtype=torch.float64).mean(0).tolist()
             name = "screened" if screened else "all measured"
-            print(f"{device}, front, {name}: hypervolume {area:.4g}, {made:.0f} measured", flush=True)
+            print(f"{device}, front, {name}: hypervolume {area:.4g} of {size:.0f}, {made:.0f} measured", flush=True)
     print(f"first prediction after {latency_guess.FIRST} measurements")
 
 

@@ -26,18 +26,19 @@ GENERATE = [
     *["--fitness.network", "{channels: 4, cells: 1}", "--cost.network", "{channels: 4, cells: 1}"],
     *["--data", "Digits", "--data.image_size", "8", "--evaluations", "24", "--sampler", "ArchiveDiffusion", *QUIET],
 ]
-ENDINGS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}
+ENDINGS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "room": 2}
 
 
 def check(ended: list[list]) -> None:
-    """Every attempt ended by its signal, or in time; the last one in peace."""
+    """Every attempt ended by its signal, or in time, and with 2 where there was no room; the last one in peace."""
     assert ended[-1] == ["", 0]
+    assert all(status == 2 for how, status in ended if how == "room"), ended
     assert all(status in (ENDINGS[how], 0) for how, status in ended[:-1]), ended
 
 
-@pytest.mark.parametrize("how", [("SIGKILL",), ("SIGTERM", "SIGINT")])
-def test_generate(how: tuple[str, ...], tmp_path: Path) -> None:
-    check(killed_and_resumed(GENERATE, tmp_path / "run", tmp_path / "whole", kills=3, seed=len(how), how=how))
+def test_generate(tmp_path: Path) -> None:
+    how, rooms = ("SIGKILL", "SIGTERM", "SIGINT"), (1000, 8000, 40_000)  # nothing, no state, no figure
+    check(killed_and_resumed(GENERATE, tmp_path / "run", tmp_path / "whole", 6, seed=1, how=how, rooms=rooms))
     for name in ("report.json", "history.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -64,7 +65,7 @@ def fit_config(folder: Path) -> list[str]:
 def test_fit(tmp_path: Path) -> None:
     start = fit_config(tmp_path)
     how = ("SIGKILL", "SIGTERM", "SIGINT")
-    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=5, seed=3, how=how))
+    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=4, seed=3, how=how, rooms=(10**6,)))
     ours, theirs = (tmp_path / name / "predictor" / "weights.safetensors" for name in ("run", "whole"))
     assert ours.read_bytes() == theirs.read_bytes()
     ours, theirs = (torch.load(tmp_path / name / "fitted.ckpt", weights_only=True) for name in ("run", "whole"))
@@ -126,7 +127,7 @@ def test_collect(tmp_path: Path) -> None:
     (tmp_path / "collect.yaml").write_text(yaml.safe_dump(content))
     start = ["collect", "--config", str(tmp_path / "collect.yaml"), *QUIET]
     how = ("SIGKILL", "SIGTERM", "SIGINT")
-    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=3, seed=0, how=how))
+    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=3, seed=0, how=how, rooms=(9000,)))
     ours, theirs = (dict(np.load(tmp_path / name / "rows.npz")) for name in ("run", "whole"))
     for name in ("genes", "task", "valid", "test", "seed"):
         assert np.array_equal(ours[name], theirs[name])
@@ -159,7 +160,7 @@ def test_retrain_from_images_on_disk(workers: int, tmp_path: Path) -> None:
         *["--network", "{channels: 4, cells: 1}", *QUIET],
     ]
     how = ("SIGKILL", "SIGTERM", "SIGINT")
-    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=4, seed=1, how=how))
+    check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=4, seed=1, how=how, rooms=(30_000,)))
     ours, theirs = (load(tmp_path / name / "001").state_dict() for name in ("run", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     rows = [list(csv.DictReader((tmp_path / name / "summary.csv").open())) for name in ("run", "whole")]

@@ -75,3 +75,27 @@ atomic_write(Path(sys.argv[1]) / "sub" / "config.yaml", write)
     atomic_write(tmp_path / "sub" / "kept", lambda stream: stream.write(b"x"))
     clean(tmp_path)
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["kept"]
+
+
+def test_a_lock_that_was_removed_is_not_taken_for_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, removed = Ownership._lock, []
+
+    def removed_before_it_is_locked(self: Ownership) -> None:
+        if not removed:
+            removed.append((tmp_path / ".lock").unlink())
+        first(self)
+
+    monkeypatch.setattr(Ownership, "_lock", removed_before_it_is_locked)
+    owned = Ownership(tmp_path)
+    assert (tmp_path / ".lock").stat().st_size > 0
+    owned.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_unfinished_files_of_another_owner_are_kept(tmp_path: Path) -> None:
+    for name in ("export/.weights.x.part", "001/.last.ckpt.part"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "export/.lock").touch()
+    clean(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.part")] == [".weights.x.part"]

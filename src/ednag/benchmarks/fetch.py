@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from ednag.benchmarks.addresses import ADDRESSES, RemoteFile
 from ednag.benchmarks.locate import DOWNLOADS, entry
 from ednag.core.inputs import sha256
+from ednag.core.ownership import owned
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ def download(name: str, folder: Path | None = None, base: str | None = None, tim
     if name not in ADDRESSES:
         raise ValueError(f"{name} has no direct address: get it by hand from {source.home} ({source.source})")
     folder = DOWNLOADS / name if folder is None else folder.expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    return [fetch(file, folder, base, timeout) for file in ADDRESSES[name]]
+    with owned(folder, "choose another --folder"):
+        return [fetch(file, folder, base, timeout) for file in ADDRESSES[name]]
 
 
 def fetch(file: RemoteFile, folder: Path, base: str | None = None, timeout: float = 60) -> Path:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from ednag.__about__ import __version__
-from ednag.cli.messages import MISTAKES, shorten
+from ednag.cli.messages import MISTAKES, say_mistake
 from ednag.cli.verbs import VERBS, choose, listing
 
 
@@ -29,9 +29,7 @@ def main(words: list[str] | None = None) -> int:
     except MISTAKES as error:
         if os.environ.get("EDNAG_DEBUG"):
             raise
-        memory = "there is not enough memory for this; take smaller images, batches or networks"
-        text = memory if isinstance(error, MemoryError) else shorten(str(error))
-        sys.stderr.write(f"ednag: error: {text}\n(EDNAG_DEBUG=1 shows where)\n")
+        sys.stderr.write(f"ednag: error: {say_mistake(error)}\n(EDNAG_DEBUG=1 shows where)\n")
         return 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import re
 import sysconfig
@@ -16,11 +17,33 @@ from ednag.core.names import did_you_mean
 MISTAKES = (argparse.ArgumentError, ValueError, OSError, RuntimeError, ImportError, MemoryError)
 """What a user can put right; anything else is a fault of this program and keeps its traceback."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that is full, or of a file that may grow no more."""
+
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a place that this user can't use."""
+
 CLASS_WANTED = r"Expected a dot import path string: (\S*)"
 """What the parser says of a word that names no class."""
 
 
 _CLASS_EXPECTED = r"expected a class of \1 by its name, or class_path and init_args"
+
+
+def say_mistake(error: BaseException) -> str:
+    """Say in one sentence what was a user's mistake, or the machine's state."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; take smaller images, batches or networks"
+    if not isinstance(error, OSError) or error.errno is None:
+        return shorten(str(error))
+    where = error.filename2 or error.filename
+    if error.errno in NO_ROOM:
+        place = "for more" if where is None else f"for {where}"
+        return f"the disk has no room {place} ({error.strerror}); free some"
+    if error.errno in NO_RIGHT:
+        place = "a file" if where is None else where
+        return f"can't use {place} ({error.strerror}); choose another place, or get the right to use it"
+    return shorten(str(error) if where is None else f"{where}: {error.strerror}")
 
 
 def shorten(message: str) -> str:

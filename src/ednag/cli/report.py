@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 
 from ednag.cli.output import say
@@ -16,9 +17,11 @@ def report(run: Path, *, open: bool = False) -> None:
         run: directory of a run of generate, retrain, fit, compare or collect that has ended.
         open: show it in a browser.
     """
+    from ednag.core.ownership import owned
     from ednag.pages.write import REPORT, write_page
 
-    write_page(run)
+    with owned(run, "read its files as they are") if run.is_dir() else nullcontext():
+        write_page(run)
     say(f"report: {run / REPORT}")
     if open:
         show_page(run)

@@ -16,6 +16,7 @@ from jsonargparse import Namespace
 
 from ednag.cli.output import first_process
 from ednag.core.ownership import LOCK, Ownership, clean
+from ednag.core.reading import LARGEST_YAML, read_bytes, reading
 from ednag.core.storage import atomic_write
 
 RUN_DIR = "EDNAG_RUN_DIR"
@@ -41,8 +42,13 @@ def shared_run_dir() -> Path | None:
 def new_run_dir(verb: str) -> Path:
     """Name a directory that no other run has: ``runs/VERB-TIME-xxxxxxxx``."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    Path("runs").mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{verb}-{stamp}-", dir="runs"))
+    try:
+        Path("runs").mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{verb}-{stamp}-", dir="runs"))
+    except OSError as error:
+        raise ValueError(
+            f"can't make a directory in {Path('runs').absolute()} ({error.strerror}); give one: --run_dir DIR"
+        ) from None
     folder.chmod(0o755)  # mkdtemp's own is private
     return folder
 
@@ -87,9 +93,14 @@ def how_to_continue(verb: str) -> str:
     return f"; continue with: ednag {verb} --resume {shlex.quote(str(begun[-1]))}" if begun else ""
 
 
-def save_config(folder: Path, text: str) -> None:
-    """Write a run's configuration, without the keys that belong to one run only."""
-    atomic_write(folder / CONFIG, lambda stream: stream.write(portable(text).encode()))
+VERB_LINE = "# ednag "
+"""Beginning of the line of a configuration that tells the verb of its run."""
+
+
+def save_config(folder: Path, text: str, verb: str = "") -> None:
+    """Write a run's configuration, with the verb in its first line, and without the keys that belong to one run only."""
+    first = f"{VERB_LINE}{verb}\n" if verb else ""
+    atomic_write(folder / CONFIG, lambda stream: stream.write(f"{first}{portable(text)}".encode()))
 
 
 def extend_config(folder: Path, name: str, more: int | None) -> None:
@@ -115,6 +126,11 @@ def resumed_config(folder: Path, verb: str) -> list[str]:
     config, report = folder / CONFIG, folder / "report.json"
     if not config.exists():
         raise ValueError(f"{str(folder)!r} holds no run to resume: there is no {config}")
+    with reading(config, "the configuration of a run", "start another run"):
+        first = read_bytes(config, LARGEST_YAML).decode(errors="replace").split("\n", 1)[0]
+    own = first.removeprefix(VERB_LINE).strip()
+    if first.startswith(VERB_LINE) and own != verb:
+        raise ValueError(f"{folder} holds a run of `ednag {own}`; continue it with: ednag {own} --resume {folder}")
     kept = ["--report", str(report)] if verb == "retrain" and report.exists() else []
     return ["--config", str(config), *kept]
 

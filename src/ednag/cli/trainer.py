@@ -20,7 +20,7 @@ from ednag.cli.choices import kinds, offered, option_help
 from ednag.cli.classes import own_defaults
 from ednag.cli.help import trainer_help, verb_help
 from ednag.cli.line import arrange
-from ednag.cli.messages import MISTAKES, explain, in_own_code
+from ednag.cli.messages import MISTAKES, NO_ROOM, explain, in_own_code, say_mistake
 from ednag.cli.output import comparison_table, first_process, report_table, say, summary_table
 from ednag.cli.quiet import silence_framework
 from ednag.cli.ranges import check_trainer
@@ -176,7 +176,7 @@ class EDNAGCLI(LightningCLI):
             extend_config(folder, "evaluations", config.get("evaluations"))
         elif first_process():
             self.claimed.append(folder)
-            save_config(folder, text)
+            save_config(folder, text, self.verb)
         config.trainer.default_root_dir = str(folder)
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
@@ -307,6 +307,8 @@ def run(prog: str, words: list[str]) -> int:
     except Exception as error:
         for folder in claimed:
             abandon_directory(folder, verb)
+        if isinstance(error, OSError) and error.errno in NO_ROOM and (more := how_to_continue(verb)):
+            raise OSError(f"{say_mistake(error)}{more}") from error
         if isinstance(error, MisconfigurationException):
             raise ValueError(str(error)) from error
         if type(error).__module__.split(".")[0] == "wandb":

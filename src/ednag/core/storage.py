@@ -7,7 +7,8 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,20 +26,56 @@ def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Args:
         path: the file; its folder is made if it is missing.
         write: called with a binary stream.
+
+    Raises:
+        OSError: if it can't be written, naming the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    raw = _Remembering(handle, "wb")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        with _naming(path):
+            try:
+                with io.BufferedWriter(raw) as stream:
+                    write(stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except Exception:
+                if raw.error is not None:  # what writes archives hides it behind errors of its own
+                    raise raw.error from None
+                raise
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+class _Remembering(io.FileIO):
+    """A file that keeps the first error of the disk."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write, as the base class does."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file, not the unfinished one beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

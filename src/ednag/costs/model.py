@@ -201,6 +201,19 @@ class CostModel:
         genes = torch.tensor([genes for _, genes in self._timed.values()]).view(-1, self.space.num_genes)
         return genes, torch.tensor([latency for latency, _ in self._timed.values()], dtype=torch.float64)
 
+    def known(self, genes: Tensor) -> Tensor:
+        """Which architectures' latencies were measured, bool ``(n,)``, for int64 ``(n, L)``."""
+        return torch.tensor([key in self._timed for key in self._keys(genes)], dtype=torch.bool, device=genes.device)
+
+    def expected(self, genes: Tensor) -> Tensor | None:
+        """Latencies as measured, or predicted where they weren't, float64 ``(n,)``; ``None`` while nothing is predicted."""
+        bounds = self.bounds(genes)
+        if bounds is None:
+            return None
+        known, latency = self.known(genes), (bounds[0] * bounds[1]).sqrt()
+        latency[known] = self.latencies(genes[known])
+        return latency
+
     def bounds(self, genes: Tensor) -> tuple[Tensor, Tensor] | None:
         """Least and most that latencies may be, as predicted from those measured so far (:class:`LatencyGuess`).
 

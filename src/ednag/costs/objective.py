@@ -10,11 +10,15 @@ from torch import Tensor
 
 from ednag.core.noise import Noise
 from ednag.costs.counting import Costs
+from ednag.costs.latency_guess import FIRST
 from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 from ednag.spaces import SearchSpace
 
 Objective = Literal["params", "flops", "latency_ms"]
 """Costs that fitness can be traded off against."""
+
+EVERY = 8
+"""Evaluations for each of which one latency more is measured during a search for a front."""
 
 TITLES: dict[str, str] = {
     "params": "parameters",
@@ -30,7 +34,7 @@ FIELDS: dict[str, str] = {limit.removeprefix("max_"): field for limit, field in 
 class CostObjective:
     """One cost of the network that an architecture is built into, lower is better.
 
-    Latencies of a table are looked up. Parameters and multiply-accumulates come from a space's closed form, or from a sum
+    Latencies of a table are looked up. Measured ones are predicted once enough was measured, see :meth:`confirm`. Parameters and multiply-accumulates come from a space's closed form, or from a sum
     over genes in the spaces where one gives them exactly (:func:`sum_over_genes`). Otherwise each network is built, and counted or timed, once.
 
     Args:
@@ -68,6 +72,33 @@ class CostObjective:
         """Whether no network has to be built, so that thousands of architectures can be asked for at once."""
         return self._quick
 
+    def confirm(self, genes: Tensor, evaluated: int) -> None:
+        """Measure one of the architectures that seem to be on a front, the least certain, if it is time to.
+
+        Args:
+            genes: int64 ``(n, L)``.
+            evaluated: how many architectures were evaluated so far: one in :data:`EVERY` is measured on the way.
+        """
+        model = self.model
+        bounds = None if not self.predicts else model.bounds(genes)
+        if bounds is None or model.measured >= FIRST + evaluated // EVERY:
+            return
+        doubt = (bounds[1] / bounds[0]).masked_fill(model.known(genes), 0.0)
+        if doubt.max() > 0:
+            model.latencies(genes[doubt.argmax()][None])
+
+    def settle(self, genes: Tensor) -> bool:
+        """Measure architectures that are reported, int64 ``(n, L)``; tells whether there was anything to measure."""
+        if not self.predicts or bool((known := self.model.known(genes)).all()):
+            return False
+        self.model.latencies(genes[~known])
+        return True
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the cost is a latency that is measured on a device."""
+        return self.name == "latency_ms" and not self.model.tabled
+
     def __call__(self, genes: Tensor) -> Tensor:
         """Cost of valid architectures, int64 ``(n, L)``: float64 ``(n,)``, ``inf`` if a limit is violated.
 
@@ -83,7 +114,8 @@ class CostObjective:
                 cost = counts[:, COUNTED.index(FIELDS[self.name])]
         if self._timed and within.any():
             latency = torch.full_like(cost, torch.inf)
-            latency[within] = self.model.latencies(genes[within])
+            expected = self.model.expected(genes[within]) if self.predicts else None
+            latency[within] = self._first(genes[within]) if expected is None else expected
             most = self.limits.max_latency_ms
             within = within if most is None else within & (latency <= most)
             cost = latency if self.name == "latency_ms" else cost
@@ -100,6 +132,17 @@ class CostObjective:
             return None
         most = self.limits.max_latency_ms
         return (bounds[0] * bounds[1]).sqrt().masked_fill(bounds[0] > (torch.inf if most is None else most), torch.inf)
+
+    def _first(self, genes: Tensor) -> Tensor:
+        """Latencies, float64 ``(n,)``, measured until some can be predicted."""
+        if not self.predicts:
+            return self.model.latencies(genes)
+        for i in range(len(genes)):
+            expected = self.model.expected(genes)
+            if expected is not None:
+                return expected
+            self.model.latencies(genes[i : i + 1])
+        return self.model.latencies(genes)
 
     def _counts(self, genes: Tensor) -> Tensor:
         """Parameters and multiply-accumulates, int64 ``(n, 2)``."""

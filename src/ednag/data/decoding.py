@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 DEEP_SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")
@@ -140,11 +140,23 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
     """Open an image file of a known format, and its stream; what is no file, such as a pipe, is never waited for."""
     if not path.is_file():
         raise ValueError("it is no regular file" if path.exists() else "there is no such file")
-    with (
-        path.open("rb") as stream,
-        Image.open(stream, formats=_formats()) as image,
-    ):  # by name, it misreads turned TIFFs
-        yield image, stream
+    with path.open("rb") as stream:
+        try:
+            image = Image.open(stream, formats=_formats())  # by name, it misreads turned TIFFs
+        except UnidentifiedImageError:
+            stream.seek(0)
+            raise ValueError(_unknown(stream.read(16))) from None
+        with image:
+            yield image, stream
+
+
+def _unknown(begin: bytes) -> str:
+    """Say what a file is that is no image of a known format, by its first bytes."""
+    if not begin:
+        return "it is empty"
+    if begin[4:8] == b"ftyp" and begin[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        return "it is an HEIC photograph, which isn't read; save it as JPEG"
+    return f"it is none of {', '.join(FORMATS)}"
 
 
 @cache

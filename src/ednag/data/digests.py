@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightning.pytorch as pl
+
+from ednag.core.fingerprint import is_plain
 from ednag.data.files import FileImages, MemoryImages
 from ednag.data.module import ImageDataModule
 
@@ -36,3 +39,47 @@ def describe_splits(data: ImageDataModule) -> dict[str, Any]:
             if isinstance(images, (MemoryImages, FileImages))
         },
     }
+
+
+INDIFFERENT = {
+    "root",
+    "path",
+    "download",
+    "num_workers",
+    "in_memory",
+    "memory_limit",
+    "prepare_data_per_node",
+    "trainer",
+}
+"""Options of a data module that say where images are and how they are read, not what they are."""
+
+
+def identity(data: pl.LightningDataModule) -> dict[str, Any]:
+    """Tell a data module apart from any other, for whoever goes on with what was begun with it.
+
+    Returns:
+        ``class``, plain ``options``, and ``content``: digests by split, or by file; empty where the module has no
+        ``digest``.
+    """
+    own = {name: value for name, value in vars(data).items() if not name.startswith("_") and name not in INDIFFERENT}
+    options = {name: value for name, value in own.items() if is_plain(value)}
+    digest = getattr(data, "digest", None)
+    return {
+        "class": type(data).__name__,
+        "options": {**options, "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {}},
+        "content": digest() if callable(digest) else {},
+    }
+
+
+def differing(known: Any, now: dict[str, Any]) -> str:
+    """Name what differs between two results of :func:`identity`."""
+    if not isinstance(known, dict):
+        return "everything"
+    names: list[str] = []
+    for part in {**known, **now}:
+        old, new = known.get(part), now.get(part)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += [f"{part} {name}" for name in {**old, **new} if old.get(name) != new.get(name)]
+        elif old != new:
+            names.append(part)
+    return ", ".join(names)

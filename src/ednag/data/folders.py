@@ -120,7 +120,10 @@ def find_layout(root: Path) -> Layout:
         ValueError: if it is unclear what a folder is.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"no image folder at {root}; give the folder that holds train/, or the classes")
+        raise FileNotFoundError(
+            f"no image folder at {root}; give the folder that holds train/, or the classes (--data.root, "
+            "also with --resume if it was moved)"
+        )
     names = subfolders(root)
     named = _named_splits(root, names)
     for split, found in named.items():

@@ -149,6 +149,13 @@ class ImageFolder(ImageDataModule):
         images = MemoryImages.read(some, self.preprocessing, reduced=True)
         return images.pixels.permute(0, 3, 1, 2), images.labels
 
+    def digest(self) -> dict[str, str]:
+        """Tell the images apart from any others; where nothing is open yet, by their files, which are not decoded."""
+        if self._splits is not None:
+            return super().digest()
+        listings = self._listings()
+        return {"train": listings.train.digest(), "val": listings.val.digest(), "test": listings.test.digest()}
+
     def _find_levels(self, listings: Listings) -> Levels | None:
         """Levels of deep images: the user's, or those of the images that are trained and validated on."""
         return self.levels or find_levels([*listings.train.files, *listings.val.files])

@@ -187,6 +187,10 @@ class ImageDataModule(pl.LightningDataModule):
         if not self.normalisation:
             self.normalisation = channel_statistics(self._splits.train)
 
+    def digest(self) -> dict[str, str]:
+        """Tell the images apart from any others, split by split; see :meth:`Splits.digest`."""
+        return self.splits.digest()
+
     def __getstate__(self) -> dict[str, Any]:
         """What another process opens the same images from: everything but what is open here."""
         return {**self.__dict__, "_splits": None, "_test": None, "_random": None, "trainer": None}

@@ -9,10 +9,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from ednag.core.reading import check_archive
-from ednag.core.storage import load_state
+from ednag.data.digests import differing, identity
 from ednag.engine.retraining import FOLDER as RETRAINED
-from ednag.retraining.progress import LAST, save_checkpoint
+from ednag.retraining.progress import LAST, read_checkpoint, save_checkpoint
 from ednag.retraining.randomness import fetch_anew, random_state, restore_random_state
 
 FITTED = "fitted.ckpt"
@@ -33,6 +32,7 @@ class FitProgress(pl.Callback):
         self.saver = _EpochSaver(self)
         self._random: dict[str, Any] | None = None
         self._saved: dict[str, Any] = {"random": None}
+        self._data: dict[str, Any] | None = None
         self._trained = False
 
     def attach(self, trainer: pl.Trainer) -> None:
@@ -57,10 +57,10 @@ class FitProgress(pl.Callback):
         last, fitted = (path if path.exists() else None for path in (self.folder / LAST, self.folder / FITTED))
         remedy = "delete it to go on from an earlier one, or from the beginning"
         if last is not None:
-            check_archive(last, "the checkpoint of a fit", remedy)
+            read_checkpoint(last, "the checkpoint of a fit", remedy)
         if fitted is None:
             return last
-        checkpoint = load_state(fitted, remedy=remedy)
+        checkpoint = read_checkpoint(fitted, "the checkpoint of a fit", remedy)
         own = checkpoint.get("callbacks", {}).get(self.state_key, {})
         if "metrics" not in own or not goes_on(checkpoint, own, trainer):
             return fitted
@@ -82,7 +82,7 @@ class FitProgress(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember the random numbers until the first epoch begins."""
-        self._random = state_dict["random"]
+        self._random = state_dict.get("random")
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -97,6 +97,13 @@ class FitProgress(pl.Callback):
         before, now = own.get("folder"), str(self.folder.absolute())
         if before and before != now:
             checkpoint["callbacks"] = _moved(states, before, now)
+        if (known := own.get("data")) is not None:
+            self._data = _seen(trainer)
+            if known != self._data:
+                raise ValueError(
+                    "the data, or how they are read, are not those that this fit was begun with (different: "
+                    f"{differing(known, self._data or {})}); resume it with the same ones, or start another"
+                )
         if "metrics" not in own:
             return
         if goes_on(checkpoint, own, trainer):
@@ -105,8 +112,9 @@ class FitProgress(pl.Callback):
         trainer.callback_metrics.update(own["metrics"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that there is something to train."""
+        """Note that there is something to train, and on what."""
         self._trained = True
+        self._data = self._data or _seen(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Continue the random numbers of a fit that was killed."""
@@ -124,7 +132,7 @@ class FitProgress(pl.Callback):
 
     def save(self, trainer: pl.Trainer, name: str, **more: Any) -> None:
         """Save a checkpoint with all random numbers."""
-        self._saved = {"random": random_state(trainer), **more}
+        self._saved = {"random": random_state(trainer), "data": self._data, **more}
         save_checkpoint(trainer, self.folder / name)
 
 
@@ -141,6 +149,12 @@ class _EpochSaver(Checkpoint):
         if not (last or trainer.should_stop or 0 <= steps <= trainer.global_step):
             self._progress.save(trainer, LAST)
             (self._progress.folder / FITTED).unlink(missing_ok=True)  # of a fit that has been made longer
+
+
+def _seen(trainer: pl.Trainer) -> dict[str, Any] | None:
+    """What a fit is trained on, if that can be told from anything else."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return identity(data) if callable(getattr(data, "digest", None)) else None
 
 
 _LENGTHLESS = {"step_size", "milestones", "patience"}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ednag.core.storage import PART
 from ednag.data.preprocessing import Preprocessing
 from ednag.export.formats import Exported
 from ednag.export.onnx_file import metadata, needed, session, write_onnx
@@ -58,7 +59,7 @@ def write_any_size(
 
     how = Preprocessing.of(architecture.get("preprocessing", {}))
     path = output / "network.any_size.onnx"
-    with tempfile.TemporaryDirectory(dir=output, prefix=".any_size.") as folder:
+    with tempfile.TemporaryDirectory(dir=output, prefix=".any_size.", suffix=PART) as folder:
         plain = write_onnx(network, architecture, Path(folder), include_preprocessing=True, opset=opset)
         model = onnx.load(str(plain.path))
         merged = onnx.compose.merge_models(_fit(how, model), model, io_map=[("fitted", "pixels")])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ednag.classify.classifier import load
 from ednag.classify.saved import WEIGHTS, save_network
+from ednag.core.storage import PART
 
 TOLERANCE = 1e-4
 """Largest allowed difference between exported and original outputs, relative to the largest output (at least 1)."""
@@ -84,7 +85,7 @@ def write_torch_export(network: nn.Module, architecture: dict[str, Any], output:
     """Write a ``torch.export`` program and run it."""
     batch = torch.export.Dim("batch")
     program = torch.export.export(network, (random_inputs(architecture, 2),), dynamic_shapes=({0: batch},))
-    with tempfile.TemporaryDirectory(dir=output, prefix=".pt2.") as folder:
+    with tempfile.TemporaryDirectory(dir=output, prefix=".pt2.", suffix=PART) as folder:
         part = Path(folder) / "network.pt2"
         torch.export.save(program, part)
         loaded = torch.export.load(part).module()

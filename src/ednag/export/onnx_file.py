@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ednag.core.storage import PART
 from ednag.data.augmentation import normalise
 from ednag.data.preprocessing import Preprocessing
 from ednag.export.formats import Exported, random_inputs, verified
@@ -88,7 +89,7 @@ def write_onnx(
     if program is None:
         raise ValueError("PyTorch's ONNX exporter returned nothing")
     program.model.metadata_props.update(metadata(architecture))
-    with tempfile.TemporaryDirectory(dir=output, prefix=".onnx.") as folder:
+    with tempfile.TemporaryDirectory(dir=output, prefix=".onnx.", suffix=PART) as folder:
         part = Path(folder) / "network.onnx"
         program.save(part, external_data=False)
         return verified("onnx", output / "network.onnx", part, network, inputs, runner(part))

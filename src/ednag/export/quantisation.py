@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ednag.core.storage import write_json
+from ednag.core.storage import PART, write_json
 from ednag.data.checks import batches
 from ednag.export.formats import Exported
 from ednag.export.latency import latencies
@@ -50,7 +50,7 @@ def write_int8(
     data.prepare_data()
     data.setup("fit")
     path = output / "network.int8.onnx"
-    with tempfile.TemporaryDirectory(dir=output, prefix=".int8.") as folder:
+    with tempfile.TemporaryDirectory(dir=output, prefix=".int8.", suffix=PART) as folder:
         plain, part = Path(folder) / "plain.onnx", Path(folder) / "network.int8.onnx"
         quant_pre_process(str(source), str(plain), skip_symbolic_shape=True)
         reader = Reader(_inputs(data, "val", integers), session(source).get_inputs()[0].name)

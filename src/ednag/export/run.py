@@ -13,6 +13,7 @@ from torch import nn
 from ednag.classify.classifier import load
 from ednag.classify.saved import find, read_architecture
 from ednag.core.names import unknown
+from ednag.core.ownership import clean, owned
 from ednag.core.storage import atomic_write, write_json
 from ednag.export.formats import Exported, write_safetensors, write_torch_export
 from ednag.export.model_card import model_card
@@ -66,8 +67,26 @@ def export(
         raise ValueError(unknown("export format", ", ".join(odd) or "(none)", get_args(Format)))
     folder = find(Path(run))
     network, architecture = load(folder).network, read_architecture(folder)
-    output = folder / "export" if output is None else Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    given, output = output, folder / "export" if output is None else Path(output)
+    with owned(output, "choose another --output"):
+        if given is None:  # any other folder can hold unfinished files of others
+            clean(output)
+        done = _write(network, architecture, output, chosen, folder, include_preprocessing, opset)
+    for item in done:
+        log.info("%s: %s (largest relative difference %.1e)", item.format, item.path, item.error)
+    return done
+
+
+def _write(
+    network: nn.Module,
+    architecture: dict[str, Any],
+    output: Path,
+    chosen: Sequence[str],
+    folder: Path,
+    include_preprocessing: bool,
+    opset: int | None,
+) -> list[Exported]:
+    """Write all files of an export."""
     done: list[Exported] = []
     if "onnx" in chosen or "onnx_int8" in chosen:
         done += _onnx_files(network, architecture, folder, output, chosen, include_preprocessing, opset)
@@ -82,8 +101,6 @@ def export(
     write_json(output / "preprocessing.json", architecture.get("preprocessing", {}))
     card = model_card(folder, architecture, done)
     atomic_write(output / "README.md", lambda stream: stream.write(card.encode()))
-    for item in done:
-        log.info("%s: %s (largest relative difference %.1e)", item.format, item.path, item.error)
     return done
 
 

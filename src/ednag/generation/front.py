@@ -53,6 +53,11 @@ class Front:
             out[scored] = self.cost(archive.genes[scored]).to(out)
         return out
 
+    def settle(self, archive: Archive) -> None:
+        """Measure the latencies of the joint front, until none of it is only predicted."""
+        while self.cost.settle(torch.stack([archive.genes[run, place] for run, place in self.places(archive)])):
+            pass
+
     def places(self, archive: Archive) -> list[tuple[int, int]]:
         """Run and place of each architecture of the joint front, fittest first."""
         return [(run, place) for run, place in front_places(archive, self.costs(archive)).tolist()]

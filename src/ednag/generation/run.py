@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from ednag.core.interruption import Stopped
 from ednag.core.reading import reading
 from ednag.core.storage import load_state, save_state
 from ednag.costs.model import CostModel, Limits
+from ednag.data.digests import differing, identity
 from ednag.fitness import Fitness
 from ednag.fitness.base import merge_states
 from ednag.fitness.constrained import ConstrainedFitness
@@ -135,7 +137,7 @@ class Generation:
 
     def setup(self, data: pl.LightningDataModule | None, device: torch.device | str) -> None:
         """Prepare fitness and costs on a device; see :meth:`Fitness.setup`."""
-        self.device = torch.device(device)
+        self.device, self._data = torch.device(device), data
         self.constrained.setup(self.space, data, device)
         for prior in self.priors:
             prior.unlearn(self.fitness)
@@ -173,9 +175,11 @@ class Generation:
         """
         path = folder / "state.pt"
         seeds = share(self.seeds)
+        self._images = {} if self._data is None else json.loads(json.dumps(identity(self._data)))
         state = None
         if path.exists():
-            with reading(path, "the saved state of a generation", "delete it to start over", passes=(ValueError,)):
+            kind = "a saved state of this version of EDNAG"
+            with reading(path, kind, "delete it to start over", passes=(ValueError,)):
                 state = self._restore(load_state(path, self.device), seeds)
         begun = time.perf_counter() - self.seconds
         saved = time.perf_counter()
@@ -235,6 +239,8 @@ class Generation:
         Raises:
             ValueError: if no run has found an architecture that is valid and meets the limits.
         """
+        if self.front is not None and bool((feasible(state.archive.fitness) & state.archive.filled).any()):
+            self.front.settle(state.archive)
         candidates = self._candidates(state.archive)
         if not candidates:
             raise ValueError(
@@ -345,6 +351,7 @@ class Generation:
             "state": state.state_dict(),
             "fitness": self.constrained.state_dict(),
             "plan": self.plan,
+            "images": self._images,
             "history": list(self.history),
             "seconds": self.seconds,
             "evaluations": self.evaluations,
@@ -369,8 +376,14 @@ class Generation:
             )
         if saved["plan"] != self.plan:
             raise ValueError(
-                "the saved state is of another space, fitness, sampler or limits; resume with the run's own config, "
-                "or start a new run"
+                "the saved state is of another space, fitness, sampler or limits, or of another version of EDNAG; resume "
+                "with the run's own config, or start a new run"
+            )
+        if "images" in saved and saved["images"] != self._images:
+            raise ValueError(
+                "the images, or how they are read, are not those that this run was begun with (different: "
+                f"{differing(saved['images'], self._images)}); resume it with the same ones, wherever they are "
+                "(--data.root), or start a new run"
             )
         self.seconds = saved["seconds"]
         self.constrained.load_state_dict(saved["fitness"])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from ednag.core.inputs import sha256
 from ednag.core.reading import read_npz, reading
 from ednag.core.shipped import shipped_file
 from ednag.predictor.budgets import budget_of_rows
@@ -259,6 +260,10 @@ class MetaData(pl.LightningDataModule):
         empty = [name for name in ("train", "val") if len(self._parts[name]) == 0]
         if empty:
             raise ValueError(f"no task is left for {empty[0]}; there are sources {', '.join(self._sources(used))}")
+
+    def digest(self) -> dict[str, str]:
+        """Tell the rows and tasks apart from any others."""
+        return {path.name: sha256(path) for path in self.files[:2]}
 
     def part(self, name: Literal["train", "val", "test"]) -> TaskRows:
         """Tasks of one split."""

@@ -17,7 +17,6 @@ from torch import nn
 
 from ednag.classify.saved import ARCHITECTURE, load_network, read_architecture, save_network
 from ednag.core.fingerprint import describe_object
-from ednag.core.reading import reading
 from ednag.core.storage import load_state, write_json
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask, describe_data
@@ -31,7 +30,7 @@ from ednag.retraining.evidence import Evidence
 from ednag.retraining.finetuning import Freezing
 from ednag.retraining.module import ImageClassifier, NonFiniteLoss, Recipe
 from ednag.retraining.plan import build_candidate, check_limits, check_space, claim, describe_job
-from ednag.retraining.progress import BEST, LAST, EpochCheckpoint
+from ednag.retraining.progress import BEST, LAST, EpochCheckpoint, read_checkpoint
 from ednag.retraining.results import METRICS, Result, Summary, read_result
 from ednag.spaces import SearchSpace
 from ednag.spaces.building import build_network
@@ -332,10 +331,7 @@ class Job:
         resumed = str(last) if last.exists() else None
         if resumed is not None:
             remedy = "delete it to train that architecture from its beginning"
-            with reading(last, "the checkpoint of a training", remedy):
-                found = load_state(last)
-                if lost := {"state_dict", "loops", "callbacks", "optimizer_states", "epoch"} - set(found):
-                    raise ValueError(f"no {min(lost)}")
+            read_checkpoint(last, "the checkpoint of a training", remedy)
         if self.recipe.fine_tuning is not None and resumed is None:
             checkpoint.begin(classifier, trainer.validate(classifier, datamodule=data, verbose=False)[0])
             classifier.val_metrics.reset()  # validation left tensors of inference mode behind

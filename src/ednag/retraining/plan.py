@@ -11,13 +11,12 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from ednag.core.fingerprint import is_plain
 from ednag.core.reading import read_json
 from ednag.core.storage import write_json
 from ednag.costs.counting import count_costs
 from ednag.costs.model import LIMITED
 from ednag.data.describe import ImageTask
-from ednag.data.module import ImageDataModule
+from ednag.data.digests import differing, identity
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.module import Recipe
 from ednag.spaces import SearchSpace
@@ -91,35 +90,13 @@ def describe_job(
         "seed": seed,
         "recipe": recipe.settings(),
         "data": {
-            "class": type(data).__name__,
-            "options": _options(data),
+            **identity(data),
             "num_classes": task.num_classes,
             "in_channels": task.in_channels,
             "image_size": list(task.image_size),
-            "content": data.splits.digest() if isinstance(data, ImageDataModule) else {},
         },
         **({"supernets": [dict(supernet) for supernet in supernets]} if supernets else {}),
     }
-
-
-INDIFFERENT = {
-    "root",
-    "path",
-    "download",
-    "num_workers",
-    "in_memory",
-    "memory_limit",
-    "prepare_data_per_node",
-    "trainer",
-}
-"""Options of a data module that say where images are and how they are read, not what they are."""
-
-
-def _options(data: pl.LightningDataModule) -> dict[str, Any]:
-    """Plain settings of a data module, of which none may change while it is trained on."""
-    own = {name: value for name, value in vars(data).items() if not name.startswith("_") and name not in INDIFFERENT}
-    plain = {name: value for name, value in own.items() if is_plain(value)}
-    return {**plain, "augmentation": vars(data.augmentation) if isinstance(data, ImageDataModule) else {}}
 
 
 def claim(run_dir: Path, job: dict[str, Any]) -> None:
@@ -134,8 +111,14 @@ def claim(run_dir: Path, job: dict[str, Any]) -> None:
     if noted and "test" not in noted:  # digests of some test images are younger than the run
         asked["data"]["content"].pop("test", None)
     different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
+    if different == ["data"]:
+        raise ValueError(
+            f"the images, or how they are read, are not those that {run_dir} was begun with "
+            f"(different: {differing(known.get('data'), asked['data'])}); resume it with the same ones, wherever they are "
+            "(--data.root), or choose a new run directory"
+        )
     if different:
         raise ValueError(
             f"{run_dir} holds another retraining (different: {', '.join(different)}); resume it with its own "
-            "arguments, or choose a new run directory"
+            "arguments and version of EDNAG, or choose a new run directory"
         )

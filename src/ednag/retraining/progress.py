@@ -12,7 +12,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from ednag.core.storage import PART, save_state
+from ednag.core.reading import reading
+from ednag.core.storage import PART, load_state, save_state
 from ednag.data.module import epoch_seed
 from ednag.retraining.randomness import fetch_anew
 
@@ -114,8 +115,32 @@ class EpochCheckpoint(Checkpoint):
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
     """Write a checkpoint beside its place, flush it, and rename it. Collective."""
     part = path.with_name(f".{path.name}{PART}")
-    trainer.save_checkpoint(part)
-    if trainer.is_global_zero:
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
+    try:
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+PARTS = {
+    *("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"),
+    "pytorch-lightning_version",
+}
+"""What a checkpoint that a training goes on from must have."""
+
+
+def read_checkpoint(path: Path, kind: str, remedy: str) -> dict[str, Any]:
+    """Read a checkpoint that a training is to go on from.
+
+    Raises:
+        ValueError: if it is damaged, or of another version of this program that wrote other parts.
+    """
+    with reading(path, kind, remedy):
+        found = load_state(path, remedy=remedy)
+        if lost := PARTS - set(found):
+            raise ValueError(f"no {min(lost)}; an earlier version may have written it")
+        return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ednag.core.archive import average_rank, feasible
-from ednag.evolution.pareto import expected_gain, gap_to_front
+from ednag.evolution.pareto import expected_gain, gap_to_front, non_dominated
 from ednag.samplers.archive_diffusion import ArchiveDiffusion
 from ednag.samplers.base import State
 from ednag.samplers.members import Members
@@ -100,6 +100,10 @@ class ParetoDiffusion(ArchiveDiffusion):
         real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not state.problem.partial)))
         genes = state.archive.genes[:, : place.shape[1]]
         cost = self._ask_cost(state.problem, genes, real)
+        if (confirm := getattr(state.problem.cost, "confirm", None)) is not None and real.any():
+            front = non_dominated(cost.flatten(), fitness.flatten(), real.flatten() & cost.flatten().isfinite())
+            confirm(genes.flatten(0, 1)[front], int(state.archive.paid.sum()))
+            cost = self._ask_cost(state.problem, genes, real)
         if place.shape[1] > self.window:
             worth = -gap_to_front(cost, -average_rank(fitness, real), real)
             worth = worth.where(place < count - self.window // 2, torch.inf).where(real, -torch.inf)
