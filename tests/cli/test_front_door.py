@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from ednag import __version__
 from ednag.cli.main import main
+from ednag.cli.messages import say_mistake
 from ednag.cli.output import text_table
 from ednag.cli.verbs import VERBS
 
@@ -187,3 +189,27 @@ def test_light_verbs_import_no_torch(words: list[str]) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x/state.pt"),
+            "the disk has no room for x/state.pt (No space",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            "the disk has no room for more (Disk quota exceeded); free some",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "x"),
+            "can't use x (Permission denied); choose another place",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "a", None, "b"), "can't use b (Read-only file system); choose"),
+        (OSError(errno.ENOTDIR, "Not a directory", "x/y"), "x/y: Not a directory"),
+        (MemoryError(), "there is not enough memory for this"),
+    ],
+)
+def test_errors_of_the_machine_are_told_in_a_sentence(error: Exception, words: str) -> None:
+    assert say_mistake(error).startswith(words)

@@ -288,3 +288,44 @@ def test_an_architecture_of_other_content(tmp_path: Path) -> None:
         (tmp_path / ARCHITECTURE).write_text(json.dumps({**about, name: value}))
         with pytest.raises(ValueError, match=rf"architecture.json is damaged .*{name} can't be"):
             read_architecture(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"genes": np.zeros((4, 6), np.float32)}, "must be whole numbers"),
+        ({"genes": np.zeros(24, np.int8)}, "different lengths"),
+        ({"genes": np.full((4, 6), 99, np.int8)}, "not of nasbench201"),
+        ({"task": np.zeros(3, np.int32)}, "different lengths"),
+        ({"task": np.full(4, -1, np.int32)}, "0 or more"),
+        ({"valid": np.ones((4, 2))}, "different lengths"),
+        ({"valid": np.full(4, np.inf)}, "must be percent"),
+        ({"valid": np.array(["a"] * 4)}, ""),
+        ({"test": None}, "no .*test"),
+    ],
+)
+def test_rows_of_other_shapes_types_and_values(change: dict, words: str, tmp_path: Path) -> None:
+    content = {**ROWS, "valid": np.ones(4), "test": np.ones(4), **change}
+    np.savez(tmp_path / "rows.npz", **{name: value for name, value in content.items() if value is not None})
+    with pytest.raises(ValueError, match=rf"rows.npz.*{words}"):
+        read_rows(tmp_path / "rows.npz")
+
+
+def test_lines_of_a_journal_of_other_types_and_values_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = {"genes": [1, 2], "valid": 1.5, "test": None, "seconds": 0.1, "seed": 3, "error": None}
+    bad = [{"genes": [1.5, 2]}, {"genes": "12"}, {"valid": "high"}, {"seed": None}, {"seconds": True}, {"error": 3}]
+    lines = [json.dumps({**good, **change}) for change in bad]
+    lines += [json.dumps({k: v for k, v in good.items() if k != name}) for name in good]
+    lines += [
+        json.dumps(good).replace("1.5", "NaN"),
+        json.dumps(good).replace("1.5", "1e999"),
+        "[]",
+        "null",
+        '{"genes":',
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([json.dumps(good), *lines, json.dumps(good), ""]))
+    assert read_journal(path) == [good, good]
+    assert caplog.text.count("a.jsonl has a line that is cut short or damaged") == len(lines)

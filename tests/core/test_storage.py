@@ -1,3 +1,8 @@
+import errno
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,3 +62,28 @@ def test_texts_in_csv_are_never_formulas(tmp_path: Path) -> None:
     rows = [{"name": "=1+1", "a": -1.5, "b": "+x"}, {"name": "plain", "a": 2, "b": "@y"}]
     write_csv(tmp_path / "a.csv", rows)
     assert (tmp_path / "a.csv").read_text() == "name,a,b\n'=1+1,-1.5,'+x\nplain,2,'@y\n"
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size within, as on a full disk."""
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: save_state(path, {"a": torch.zeros(900)}), lambda path: write_json(path, [1] * 900)]
+)
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path / "state")
+    before = (tmp_path / "state").read_bytes()
+    with room(500), pytest.raises(OSError, match=r"File too large: '.*/state'$") as raised:
+        write(tmp_path / "state")
+    assert raised.value.errno == errno.EFBIG
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert (tmp_path / "state").read_bytes() == before

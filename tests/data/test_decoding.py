@@ -1,6 +1,7 @@
 """Image files as cameras, scanners and designers save them."""
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,38 @@ def test_damaged_images_never_raise_anything_else(kind: str, tmp_path: Path) -> 
             untold += [str(error)] if str(path) not in str(error) else []
     assert not untold
     assert read < 60
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is empty"),
+        (b"<html>404</html>", "it is none of AVIF, BMP, GIF, JPEG"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it is an HEIC photograph, which isn't read; save it as JPEG"),
+    ],
+)
+def test_what_is_no_image_is_told_by_what_it_is(content: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a.jpg \({why}"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["CMYK jpg", "CMYK tif", "P png", "RGB png called jpg", "RGB jp2"])
+def test_colours_of_other_kinds_of_files(kind: str, tmp_path: Path) -> None:
+    mode, ending, *called = kind.split()
+    colours = np.zeros((16, 16, 3), np.uint8)
+    colours[:, :8], colours[:, 8:] = [200, 30, 40], [20, 180, 60]
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(colours).convert(mode, palette=Image.Palette.ADAPTIVE).save(path, quality=100)
+    path = path.rename(tmp_path / "a.jpg") if called else path
+    assert np.abs(read_image(path).permute(1, 2, 0).numpy().astype(int) - colours).max() <= 1
+
+
+def test_colours_of_sixteen_bits_in_a_tiff_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    values = np.full((4, 4, 3), 4000, "<u2")
+    tags = [(256, 4), (257, 4), (258, 3, 134), (259, 1), (262, 2), (273, 140), (277, 3), (278, 4), (279, values.nbytes)]
+    entries = b"".join(struct.pack("<HHII", tag[0], 3, tag[1] if len(tag) == 3 else 1, tag[-1]) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(head.ljust(134, b"\0") + struct.pack("<3H", 16, 16, 16) + values.tobytes())
+    with pytest.raises(ValueError, match=r"a.tif \(its colours have 16 bits a channel; save it as PNG, or with 8 bits"):
+        read_image(tmp_path / "a.tif")

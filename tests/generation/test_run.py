@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ednag.cli.output import report_table
 from ednag.core.interruption import Stopped
-from ednag.core.storage import load_state
+from ednag.core.storage import load_state, save_state
 from ednag.costs.model import CostModel, Limits
 from ednag.engine.callbacks import GenerationCallback
 from ednag.engine.trainer import Trainer
-from ednag.fitness import BenchmarkFitness, Fitness, KnowledgeFitness
+from ednag.fitness import BenchmarkFitness, Fitness, KnowledgeFitness, ZeroCostFitness
 from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
@@ -304,3 +304,50 @@ def test_the_estimate_is_of_what_a_run_takes(tmp_path: Path) -> None:
         took = time.perf_counter() - begun
         told = float(re.search(r"about ([\d.,]+) s in all", text)[1].replace(",", ""))
         assert took / 10 < told < 10 * took, (told, took)  # it was wrong by orders of magnitude
+
+
+def test_other_images_or_ways_to_read_them_are_no_resumption(tmp_path: Path) -> None:
+    from ednag.data import ImageFolder
+    from tests.cli.test_killed import folder_of_images
+
+    images = folder_of_images(tmp_path / "images")
+
+    def go(root: Path = images, **options: object) -> None:
+        fitness = ZeroCostFitness(["naswot"], network={"channels": 4, "cells": 1})
+        generation = Generation(NASBench201(), fitness, RandomSearch(), evaluations=4, top_k=1)
+        generation.setup(ImageFolder(root, **{"image_size": 8, "batch_size": 8, **options}), "cpu")
+        generation.run(tmp_path)
+
+    go()
+    go(images.rename(tmp_path / "moved"))  # where they are doesn't matter
+    (tmp_path / "moved").rename(images)
+    with pytest.raises(ValueError, match=r"are not those that this run was begun with \(different: .*test_frac"):
+        go(test_fraction=0.3)
+    image = images / "class0" / "03.png"
+    content = image.read_bytes()
+    image.write_bytes((images / "class1" / "03.png").read_bytes())
+    with pytest.raises(ValueError, match=r"different: .*content (train|val|test).*--data.root"):
+        go()
+    image.write_bytes(content)
+    go()
+
+
+def test_a_state_of_another_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    def go() -> None:
+        generation = Generation(NASBench201(), ZeroCostFitness(["params"]), RandomSearch(), evaluations=4)
+        generation.setup(None, "cpu")
+        generation.run(tmp_path)
+
+    go()
+    state = load_state(tmp_path / "state.pt")
+    for part in ("screening", "costs"):
+        save_state(
+            tmp_path / "state.pt", {**state, "fitness": {k: v for k, v in state["fitness"].items() if k != part}}
+        )
+        with pytest.raises(
+            ValueError, match=rf"state.pt is damaged or not a saved state of this version .*no '{part}'"
+        ):
+            go()
+    save_state(tmp_path / "state.pt", {**state, "plan": "of an earlier version"})
+    with pytest.raises(ValueError, match="or of another version of EDNAG"):
+        go()

@@ -17,7 +17,7 @@ from ednag.spaces import SearchSpace
 Objective = Literal["params", "flops", "latency_ms"]
 """Costs that fitness can be traded off against."""
 
-EVERY = 8
+EVERY = 4
 """Evaluations for each of which one latency more is measured during a search for a front."""
 
 TITLES: dict[str, str] = {

@@ -280,7 +280,14 @@ def read_journal(path: Path) -> list[Row]:
     return read_lines(path, "delete it to train its task again", _is_row)
 
 
-_COLUMNS = {"genes": list[int], "valid": float | None, "test": float | None, "seconds": float, "seed": int}
+_COLUMNS = {
+    "genes": list[int],
+    "valid": float | None,
+    "test": float | None,
+    "seconds": float,
+    "seed": int,
+    "error": str | None,
+}
 
 
 def _is_row(content: Any) -> bool:

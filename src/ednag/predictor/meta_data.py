@@ -23,6 +23,7 @@ from ednag.predictor.features import features_path, load_features, save_features
 from ednag.predictor.table_tasks import TableTask, read_table_tasks
 from ednag.predictor.task_features import TaskFeatures, read_sources
 from ednag.predictor.tasks import MissingImagesError, TaskDefinition, read_tasks
+from ednag.spaces.base import find_space
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +101,30 @@ def read_rows(path: Path, target: Literal["mean", "valid", "test"] = "mean") -> 
         budget = dict(json.loads(str(content["budget"]))) if "budget" in content else {}
         if genes.ndim != 2 or not task.shape == valid.shape == test.shape == genes.shape[:1]:
             raise ValueError("its arrays have different lengths")
+        if {content[name].dtype.kind for name in ("genes", "task")} - {"i", "u"} or bool(
+            (task < 0).any() or (genes < 0).any()
+        ):
+            raise ValueError("genes and task must be whole numbers, 0 or more")
+        if bool(((valid < 0) | (valid > 100) | (test < 0) | (test > 100)).any()):
+            raise ValueError("accuracies must be percent, or NaN where a training failed")
+        _check_genes(genes, space)
     accuracy = {"mean": (valid + test) / 2, "valid": valid, "test": test}[target]
     kept = accuracy.isfinite()
     return Rows(genes[kept], task[kept], accuracy[kept], space, budget)
+
+
+def _check_genes(genes: Tensor, space: str) -> None:
+    """Refuse genes that a space of this package doesn't have; of others nothing is known.
+
+    Raises:
+        ValueError: then.
+    """
+    try:
+        choices = torch.tensor(find_space(space).cardinalities)
+    except ValueError:
+        return
+    if genes.shape[1] != len(choices) or bool((genes >= choices).any()):
+        raise ValueError(f"its genes are not of {space}")
 
 
 class TaskRows(Dataset[int]):
