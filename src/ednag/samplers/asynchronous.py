@@ -126,8 +126,9 @@ class Asynchronous:
 
     def _ask(self) -> bool:
         """Ask the sampler, keep what is new, and tell it about the rest; returns whether anything was new."""
-        believed, known = self._believed(), self.state
+        known = self.state
         if self._pending and self.sampler.takes_lies:
+            believed = self._believed()
             genes = torch.stack(self.pending)[None]
             values = believed.fitness[:, int(known.archive.count) : int(believed.count)]
             known = self.sampler.tell(replace(known, archive=believed), genes, values)
@@ -138,7 +139,8 @@ class Asynchronous:
         problem = self.state.problem
         valid = problem.space.valid(genes)
         keys = problem.keys(genes, valid)
-        new = believed.unseen(keys) & valid
+        pending = torch.tensor([[key in self._pending for key in keys[0].tolist()]], device=keys.device)
+        new = self.state.archive.unseen(keys) & valid & ~pending
         free = violators(self.fitness, genes, new)
         free = torch.zeros_like(new) if free is None else free
         for one in genes[new & ~free]:
