@@ -132,3 +132,12 @@ def test_a_restored_screen_knows_what_was_measured() -> None:
     assert torch.equal(second.screen.excess(genes), first.screen.excess(genes))
     second.violation(genes[:30], everyone(genes[:30]))
     assert other.asked == []
+
+
+def test_a_limit_that_nothing_meets_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs_model, "measure_latency", lambda *_, **__: 40.0)
+    fitness, model = constrained(Limits(max_latency_ms=5.0))
+    state = ArchiveDiffusion().sample(Problem(SPACE), fitness, [0], 60)
+    assert state.step < 100
+    assert int(state.archive.paid[0]) == 0
+    assert model.measured == FIRST

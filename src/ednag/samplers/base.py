@@ -195,7 +195,7 @@ class Sampler(ABC):
         state = self.init(problem, seeds, device) if state is None else state
         whole, runs = state, torch.arange(len(state.noise), device=state.noise.device)
         idle = 0
-        while not everyone(self.finished(state, evaluations)) and idle < PATIENCE:
+        while not everyone(self.finished(state, evaluations)) and idle < patience(state):
             whole, runs, state = self._without_those_over(whole, runs, state, evaluations)
             before = int(state.archive.count.sum())
             state, genes, values = self.round(state, fitness, evaluations)
@@ -257,7 +257,7 @@ def log_end(archive: Archive, evaluations: int | None, exhausted: Tensor) -> Non
         f"{VIOLATORS} x the budget of architectures violated the limits": short
         & (archive.violators >= VIOLATORS * (evaluations or 1)),
     }
-    reasons[f"{PATIENCE} rounds proposed nothing new"] = short & ~torch.stack(list(reasons.values())).any(0)
+    reasons["round after round proposed nothing new"] = short & ~torch.stack(list(reasons.values())).any(0)
     for reason, runs in reasons.items():
         if runs.any():
             least, most = int(archive.paid[runs].min()), int(archive.paid[runs].max())
@@ -270,3 +270,11 @@ MOST_EVALUATIONS = 10**12
 
 PATIENCE = 1000
 """Give up after this many rounds without a new architecture (samplers without a last step)."""
+
+HOPELESS = 50
+"""The same where all that is proposed seems to be beyond a limit, and nothing was evaluated so far."""
+
+
+def patience(state: State) -> int:
+    """After how many rounds without a new architecture to give up."""
+    return HOPELESS if state.problem.screened and not bool(state.archive.paid.any()) else PATIENCE
