@@ -197,13 +197,13 @@ class Archive:
         row, member = new.nonzero(as_tuple=True)
         place = (row, (self.count[:, None] + new.cumsum(1) - 1)[row, member])
         count = self.count + new.sum(1)
-        room = self._fitting(place[1], int(count.max()))
+        rows = int(count.max())
+        room = self._fitting(place[1], rows if rows > LEAST else int(self.count.max()) + keys.shape[1])
         for buffer, values in zip(room.buffers, (keys, genes, fitness.double()), strict=True):
             buffer.index_put_(place, values[row, member])
         if not passing:
             room.newest = count
-        rows = max(int(count.max()), LEAST)
-        known = [buffer[:, :rows] for buffer in room.buffers]
+        known = [buffer[:, :rows] if rows > LEAST else buffer for buffer in room.buffers]
         grown = Archive(known[0], known[1], known[2], count, self.lookups + lookups)
         violate = new & ~feasible(fitness) & (fitness > -torch.inf)
         told: dict[str, Any] = {"_room": room, "violators": self.violators + violate.sum(1)}
@@ -268,8 +268,8 @@ class Room:
     newest: Tensor
 
 
-LEAST = 64
-"""Rows that an archive has at least."""
+LEAST = 4096
+"""Rows from which on archives share memory; smaller ones have a power of two of rows, each its own."""
 
 LATEST = 512
 """Rows that may stand unsorted beside the index of a large archive."""
