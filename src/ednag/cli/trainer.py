@@ -40,6 +40,7 @@ from ednag.cli.run_directory import (
     shared_run_dir,
 )
 from ednag.core.interruption import Stopped, stoppable
+from ednag.data import ImageFolder
 from ednag.engine.fit_report import FitReport
 from ednag.engine.fitting import FitProgress
 from ednag.engine.trainer import Trainer
@@ -47,6 +48,7 @@ from ednag.generation.report import Report
 from ednag.pages.write import REPORT
 from ednag.retraining.results import Summary
 from ednag.samplers.presets import load_preset, preset_of, preset_path
+from ednag.spaces import NASBench201, PretrainedLite, SearchSpace
 
 SKIPPED: dict[str, set[str]] = {
     **LightningCLI.subcommands(),
@@ -222,7 +224,9 @@ class EDNAGCLI(LightningCLI):
         if self.trainer.summary is not None:
             self._say_retrained(self.trainer.summary)
         elif arguments.get("datamodule") is not None:
-            say(f"next: ednag retrain --report {report} with the same --data, and a recipe of `ednag configs`")
+            recipe = recipe_for(arguments["space"], arguments["datamodule"])
+            which, rest = (f"--config {recipe} ", "") if recipe else ("", ", and a recipe of `ednag configs`")
+            say(f"next: ednag retrain {which}--report {report} with the same --data{rest}")
 
     def retrain(self, **arguments: Any) -> None:
         """Retrain, and print what was reached."""
@@ -275,6 +279,13 @@ class EDNAGCLI(LightningCLI):
         self._dump_config()
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.config_dump)
+
+
+def recipe_for(space: SearchSpace, data: pl.LightningDataModule) -> str | None:
+    """Name the shipped configuration that retrains what was found, where one suits any images of that kind."""
+    if isinstance(space, PretrainedLite):
+        return "retrain/photographs"
+    return "retrain/imagefolder" if isinstance(data, ImageFolder) and isinstance(space, NASBench201) else None
 
 
 def _extra_of(error: Exception) -> str | None:
