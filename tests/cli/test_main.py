@@ -16,7 +16,9 @@ import yaml
 from ednag import load
 from ednag.cli.main import main
 from ednag.core.shipped import CONFIGS
+from ednag.data import Digits
 from ednag.fitness import KnowledgeFitness
+from ednag.predictor.budgets import PlannedTraining
 from ednag.spaces import NASBench201
 
 ROOT = Path(__file__).parents[2]
@@ -99,8 +101,8 @@ def test_images_alone_are_scored_by_what_tables_teach(tmp_path: Path) -> None:
     )
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert report["fitness"] == "expected score"
-    taught = KnowledgeFitness()
-    taught.setup(NASBench201())
+    taught = KnowledgeFitness(budget=PlannedTraining())  # as `retrain` would train it
+    taught.setup(NASBench201(), Digits(image_size=16))
     scores = taught.score(torch.tensor([one["genes"] for one in report["candidates"]])).tolist()
     assert [one["fitness"] for one in report["candidates"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
 

@@ -120,7 +120,9 @@ def test_sources_are_mixed_evenly() -> None:
 
 def test_a_line_after_a_cut_one_stands_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows" / "a.jsonl"
-    first, second = ({"genes": [0, 1], "valid": 50.0, "test": None, "seconds": 1.5, "seed": seed} for seed in (1, 2))
+    first, second = (
+        {"genes": [0, 1], "valid": 50.0, "test": None, "seconds": 1.5, "seed": seed, "error": None} for seed in (1, 2)
+    )
     append_line(path, json.dumps(first))
     with path.open("a") as stream:
         stream.write('{"genes": ')

@@ -7,7 +7,7 @@ from ednag.core.archive import INFEASIBLE
 from ednag.core.noise import Noise
 from ednag.core.storage import load_state, save_state
 from ednag.fitness import KnowledgeFitness
-from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, RandomSearch, Sampler, State, surrogate
+from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, RandomSearch, Sampler, State, parts
 from ednag.samplers.members import Members, led_by
 from ednag.samplers.priors import Priors, informed
 from ednag.spaces import NASBench201, SearchSpace
@@ -219,9 +219,9 @@ def test_a_run_judges_how_noisy_its_fitness_is() -> None:
 def test_more_runs_than_are_screened_at_once_change_nothing(monkeypatch) -> None:
     sampler = ArchiveDiffusion(priors=[lambda genes, valid: -closeness(genes, valid)])
     whole = sampler.sample(SPACE, lucky, range(5), 40).archive
-    monkeypatch.setattr(surrogate, "RUNS", 2)
-    parts = sampler.sample(SPACE, lucky, range(5), 40).archive
-    assert torch.equal(parts.keys, whole.keys)
+    monkeypatch.setattr(parts, "RUNS", 2)
+    split = sampler.sample(SPACE, lucky, range(5), 40).archive
+    assert torch.equal(split.keys, whole.keys)
 
 
 def test_a_stale_run_opens_a_new_epoch() -> None:

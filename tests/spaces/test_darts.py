@@ -8,7 +8,8 @@ import torch
 from scipy.stats import spearmanr
 
 from ednag.core.noise import Noise
-from ednag.samplers.surrogate import GaussianProcess, normal_scores
+from ednag.samplers.parts import normal_scores
+from ednag.samplers.surrogate import GaussianProcess
 from ednag.spaces.darts import CELL, CHOICES, DARTS, PAIRS, _symmetries, smallest_code
 from ednag.spaces.darts_network import OPERATIONS, Cell
 from ednag.testing import SpaceChecks
