@@ -34,7 +34,11 @@ def demo(
         exit status.
     """
     folder = run_dir or new_run_dir("demo")
-    steps = _of_photographs(folder, epochs or 4) if images == "photographs" else _of_digits(folder, epochs)
+    steps = (
+        _of_photographs(folder, 4 if epochs is None else epochs)
+        if images == "photographs"
+        else _of_digits(folder, epochs)
+    )
     for verb, words in steps:
         say(f"$ ednag {verb} {' '.join(words).replace('=', ' ')}")
         status = VERBS[verb].run(f"ednag {verb}", words)

@@ -86,5 +86,10 @@ class LatencyGuess:
         return first, second
 
 
+def middle(bounds: tuple[Tensor, Tensor]) -> Tensor:
+    """What latencies most likely are, of which :meth:`LatencyGuess.bounds` are the least and the most, ``(n,)``."""
+    return (bounds[0] * bounds[1]).sqrt()
+
+
 _CONSTANT = 0.01
 """Variance of the level."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ednag.costs.counting import Costs, count_costs
-from ednag.costs.latency_guess import FIRST, LatencyGuess
+from ednag.costs.latency_guess import FIRST, LatencyGuess, middle
 from ednag.costs.latency_tables import load_latencies
 from ednag.costs.timing import measure_latency
 from ednag.data.sampling import image_shape
@@ -210,7 +210,7 @@ class CostModel:
         bounds = self.bounds(genes)
         if bounds is None:
             return None
-        known, latency = self.known(genes), (bounds[0] * bounds[1]).sqrt()
+        known, latency = self.known(genes), middle(bounds)
         latency[known] = self.latencies(genes[known])
         return latency
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ednag.core.noise import Noise
 from ednag.costs.counting import Costs
-from ednag.costs.latency_guess import FIRST
+from ednag.costs.latency_guess import FIRST, middle
 from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 from ednag.spaces import SearchSpace
 
@@ -34,8 +34,9 @@ FIELDS: dict[str, str] = {limit.removeprefix("max_"): field for limit, field in 
 class CostObjective:
     """One cost of the network that an architecture is built into, lower is better.
 
-    Latencies of a table are looked up. Measured ones are predicted once enough was measured, see :meth:`confirm`. Parameters and multiply-accumulates come from a space's closed form, or from a sum
-    over genes in the spaces where one gives them exactly (:func:`sum_over_genes`). Otherwise each network is built, and counted or timed, once.
+    Latencies of a table are looked up. Measured ones are predicted once enough was measured, see :meth:`confirm`. Parameters
+    and multiply-accumulates come from a space's closed form, or from a sum over genes in the spaces where one gives them
+    exactly (:func:`sum_over_genes`). Otherwise each network is built, and counted or timed, once.
 
     Args:
         name: ``params``, ``flops`` (multiply-accumulates) or ``latency_ms``.
@@ -114,8 +115,7 @@ class CostObjective:
                 cost = counts[:, COUNTED.index(FIELDS[self.name])]
         if self._timed and within.any():
             latency = torch.full_like(cost, torch.inf)
-            expected = self.model.expected(genes[within]) if self.predicts else None
-            latency[within] = self._first(genes[within]) if expected is None else expected
+            latency[within] = self._latencies(genes[within])
             most = self.limits.max_latency_ms
             within = within if most is None else within & (latency <= most)
             cost = latency if self.name == "latency_ms" else cost
@@ -127,19 +127,18 @@ class CostObjective:
         Returns:
             float64 ``(n,)``; ``None`` if latency is not measured or not the objective, or before enough were measured.
         """
-        bounds = None if self.name != "latency_ms" or self.model.tabled else self.model.bounds(genes)
+        bounds = self.model.bounds(genes) if self.predicts else None
         if bounds is None:
             return None
         most = self.limits.max_latency_ms
-        return (bounds[0] * bounds[1]).sqrt().masked_fill(bounds[0] > (torch.inf if most is None else most), torch.inf)
+        return middle(bounds).masked_fill(bounds[0] > (torch.inf if most is None else most), torch.inf)
 
-    def _first(self, genes: Tensor) -> Tensor:
-        """Latencies, float64 ``(n,)``, measured until some can be predicted."""
+    def _latencies(self, genes: Tensor) -> Tensor:
+        """Latencies, float64 ``(n,)``: those of an objective on a device are measured one by one until they can be predicted."""
         if not self.predicts:
             return self.model.latencies(genes)
         for i in range(len(genes)):
-            expected = self.model.expected(genes)
-            if expected is not None:
+            if (expected := self.model.expected(genes)) is not None:
                 return expected
             self.model.latencies(genes[i : i + 1])
         return self.model.latencies(genes)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ednag.costs.latency_guess import middle
 from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 
 
@@ -65,7 +66,7 @@ class Screening:
         bounds = self.model.bounds(genes)
         if bounds is None:
             return excess
-        return excess + ((bounds[0] if sure else (bounds[0] * bounds[1]).sqrt()) / most - 1).clamp(min=0)
+        return excess + ((bounds[0] if sure else middle(bounds)) / most - 1).clamp(min=0)
 
     def violation(self, genes: Tensor) -> Tensor:
         """Sum of relative excesses, float64 ``(n,)``, measured where that is in doubt.
@@ -80,7 +81,7 @@ class Screening:
             excess += (bounds[0] / most - 1).clamp(min=0)
         doubtful = excess == 0
         if bounds is not None:
-            doubtful &= (bounds[0] * bounds[1]).sqrt() / most - 1 > 0
+            doubtful &= middle(bounds) / most - 1 > 0
         for i in doubtful.nonzero().flatten().tolist():
             excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
         return excess

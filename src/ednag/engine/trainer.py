@@ -148,11 +148,13 @@ class Trainer(pl.Trainer):
                 "a MetaFitness has one of its own, --fitness.budget.epochs"
             )
         retraining = retraining or Retraining()
-        planned = retraining.budget() if budget is None and datamodule is not None else budget
+        if fitness is None:
+            planned = retraining.budget() if budget is None and datamodule is not None else budget
+            fitness = default_fitness(space, datamodule, planned)
         sampler = sampler or load_preset("default")
         generation = Generation(
             space,
-            fitness or default_fitness(space, datamodule, planned),
+            fitness,
             informed(sampler, budget) if knowledge else sampler,
             seeds_of(runs, seed),
             evaluations,

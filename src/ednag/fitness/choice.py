@@ -29,9 +29,9 @@ def default_fitness(
 
     Returns:
         what benchmark tables of other data sets say, if any of that space ship, with the shipped predictor where the
-        planned training is short: adding one that looks at the
-        images made it no better (``docs/results.md``). For sub-networks of a pretrained network, a probe of its features;
-        otherwise zero-cost proxies on the images, which is logged.
+        planned training is short; adding one that looks at the images made it no better (``docs/results.md``). For
+        sub-networks of a pretrained network, a probe of its features; otherwise zero-cost proxies on the images, which is
+        logged.
 
     Raises:
         ValueError: if there is neither a table nor images.

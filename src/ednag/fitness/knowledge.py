@@ -95,7 +95,8 @@ class KnowledgeFitness(Fitness):
                 there is a budget, and no images that tell the rest of it.
         """
         super().setup(space, data, device)
-        sources, files = load_sources(space)
+        own, files = load_sources(space)
+        sources = own
         names = {name for source in sources for name in (source.name, source.dataset)}
         if not names.issuperset(self.sources) or not self._teachers(sources, data):
             related, more = load_sources(space, related=True)
@@ -109,10 +110,10 @@ class KnowledgeFitness(Fitness):
                 f"{', '.join(self._left_out)} would teach about its own data set; "
                 "name sources of other data sets, or another fitness: --fitness CLASS"
             )
-        self._foreseen = self._foresee(data)
+        self._foreseen = self._foresee(data, own)
         self._use(taught, files)
 
-    def _foresee(self, data: pl.LightningDataModule | None) -> Foresight | None:
+    def _foresee(self, data: pl.LightningDataModule | None, own: Sequence[Source]) -> Foresight | None:
         """Ask the shipped predictor about a training that is shorter than the tables', unless the target taught it."""
         if self.budget is None:
             return None
@@ -123,9 +124,10 @@ class KnowledgeFitness(Fitness):
         model = predictor_of(self.space)
         if model is None or weight_of(planned := self.budget.on(data)) == 0:
             return None
-        taught = [source for source in load_sources(self.space)[0] if source.dataset in model.learned_from]
-        own = len(self._teachers(taught, data)) < len(taught)
-        return None if own else foresee(model, self.space, planned, self.device)
+        taught = [source for source in own if source.dataset in model.learned_from]
+        if len(self._teachers(taught, data)) < len(taught):
+            return None
+        return foresee(model, self.space, planned, self.device)
 
     def _teachers(self, sources: Sequence[Source], data: pl.LightningDataModule | None) -> list[Source]:
         """Return the sources that are not of the target's own data set."""
@@ -145,11 +147,10 @@ class KnowledgeFitness(Fitness):
 
     def parts(self) -> list[SourceScore]:
         """Return what each source says by itself, the predictor among them; needs :meth:`setup`."""
-        known = [source.scores.to(self.device) for source in self._taught]
-        return [SourceScore(scores, self.space) for scores in known + self._predicted()]
-
-    def _predicted(self) -> list[Tensor]:
-        return [] if self._foreseen is None else [self._foreseen.scores]
+        known = [source.scores for source in self._taught]
+        if self._foreseen is not None:
+            known.append(self._foreseen.scores)
+        return [SourceScore(scores.to(self.device), self.space) for scores in known]
 
     def score(self, genes: Tensor) -> Tensor:
         """Look the mean of the sources up, ``-inf`` if none knows; see :meth:`Fitness.score`."""

@@ -28,9 +28,9 @@ class ZeroCostFitness(Fitness):
     One proxy scores by its own value. Several score by the geometric mean over proxies of the architecture's rank among
     ``reference_size`` random architectures (:func:`rank_among`), which is a fixed number for an architecture, whatever
     else is in the population. The geometric mean punishes a low rank by any one proxy, as the sum of logarithms of AZ-NAS
-    does (Lee & Ham, CVPR 2024, non-linear ranking aggregation). A score follows from the seed, the images and the architecture alone: not from
-    what was evaluated before, nor from the global random state. An architecture for which any proxy is not finite
-    (nothing reaches its output, an overflow) counts as failed.
+    does (Lee & Ham, CVPR 2024, non-linear ranking aggregation). A score follows from the seed, the images and the
+    architecture alone: not from what was evaluated before, nor from the global random state. An architecture for which any
+    proxy is not finite (nothing reaches its output, an overflow) counts as failed.
 
     Args:
         proxies: one or more of ``params``, ``flops``, ``snip``, ``grad_norm``, ``zico``, ``naswot``, ``synflow``,

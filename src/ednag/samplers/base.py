@@ -66,7 +66,7 @@ class State:
         return replace(self, noise=self.noise.of(runs.tolist()), archive=self.archive.of(runs), memory=memory)
 
     def updated(self, runs: Tensor, part: State) -> State:
-        """This state with that of some of its runs, int64 ``(r,)``, see :meth:`of`, as it is by now."""
+        """Put what has become of some of the runs, int64 ``(r,)``, see :meth:`of`, in the place of what they were."""
         if len(runs) == len(self.noise):
             return replace(part, noise=self.noise)
         memory = {name: self.memory[name].index_copy(0, runs, value) for name, value in part.memory.items()}
