@@ -27,10 +27,11 @@ from ednag.execution import Executor
 from ednag.fitness import Fitness, MetaFitness
 from ednag.generation.comparison import Comparison
 from ednag.generation.figures import generation_figure
+from ednag.generation.history import Row
 from ednag.generation.measuring import Measuring
 from ednag.generation.metrics import progress_rows
 from ednag.generation.report import Report
-from ednag.generation.run import Generation, Row
+from ednag.generation.run import Generation
 from ednag.predictor.meta_predictor import MetaPredictor
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Summary

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -22,43 +22,19 @@ from ednag.core.interruption import Stopped
 from ednag.core.reading import reading
 from ednag.core.storage import load_state, save_state
 from ednag.costs.model import CostModel, Limits
-from ednag.data.digests import differing, identity
+from ednag.data.digests import identity
 from ednag.fitness import Fitness
 from ednag.fitness.base import merge_states
 from ednag.fitness.constrained import ConstrainedFitness
 from ednag.generation.front import Front
+from ednag.generation.history import Round, Row, rates, summed_up
 from ednag.generation.measuring import Measuring
-from ednag.generation.metrics import unique_rate
 from ednag.generation.report import Candidate, Report
+from ednag.generation.saved import check_runs, check_same, own_part
 from ednag.samplers import ParetoDiffusion, Problem, Sampler, State
 from ednag.samplers.asynchronous import Asynchronous
 from ednag.samplers.posterior import likely_worth
 from ednag.spaces import SearchSpace
-
-Row = dict[str, float]
-"""One line of a generation's history."""
-
-
-class Round(NamedTuple):
-    """What a round's row is made of, in one process.
-
-    Attributes:
-        archive: of its runs, after the round.
-        genes: the architectures asked for, ``(R, N, L)``.
-        values: their fitness, ``(R, N)``.
-        save: whether the state is to be saved.
-    """
-
-    archive: Archive
-    genes: Tensor
-    values: Tensor
-    save: bool
-
-    def shared(self) -> Round:
-        """Return this where all processes can use it: on the CPU, if there are several."""
-        if world() == 1:
-            return self
-        return Round(self.archive.to("cpu"), self.genes.cpu(), self.values.cpu(), self.save)
 
 
 @dataclass
@@ -189,7 +165,7 @@ class Generation:
             nonlocal saved, finished
             due = time.perf_counter() - saved >= self.save_seconds
             rounds = gather(Round(state.archive, genes, values, due).shared())
-            self.history.append(self._row(state.step, rounds))
+            self.history.append(summed_up(self.space, state.step, rounds, self.history, self.cost_model.measured))
             self.seconds = time.perf_counter() - begun
             finished = self._state_dict(state)
             if observe is not None:
@@ -310,34 +286,7 @@ class Generation:
             "exhausted_runs": int(self.problem.exhausted(archive).sum()),
             "distinct_evaluations_over_all_runs": int(torch.unique(keys).numel()),
             "unknown": self.fitness.unknown,
-            "valid_rate": _mean([row["valid"] for row in self.history]),
-            "unique_rate": _mean([row["unique"] for row in self.history]),
-            "novel_rate": _mean([row["novel"] for row in self.history[1:]]),
-        }
-
-    def _row(self, step: int, rounds: Sequence[Round]) -> Row:
-        """Sum up a round, as means over the runs of all processes."""
-        archive = Archive.join([part.archive for part in rounds])
-        most = max(part.genes.shape[1] for part in rounds)
-        places = [torch.arange(most) % part.genes.shape[1] for part in rounds]  # who proposed less repeats itself
-        genes = torch.cat([part.genes[:, place] for part, place in zip(rounds, places, strict=True)])
-        values = torch.cat([part.values[:, place] for part, place in zip(rounds, places, strict=True)])
-        best = archive.fitness.amax(1)
-        ok = feasible(values)
-        valid = self.space.valid(genes)
-        before = self.history[-1]["evaluations"] + self.history[-1]["violators"] if self.history else 0.0
-        return {
-            "step": step,
-            "evaluations": float(archive.paid.double().mean()),
-            "violators": float(archive.violators.double().mean()),
-            "lookups": float(archive.lookups.double().mean()),
-            "best": _feasible_mean(best),
-            "mean": _feasible_mean(values),
-            "valid": float(valid.double().mean()),
-            "feasible": float(ok.double().mean()),
-            "unique": float(unique_rate(self.space.code(genes.where(valid[..., None], 0))).mean()),
-            "novel": (float(archive.count.double().mean()) - before) / genes.shape[1],
-            **({"measured": float(self.cost_model.measured)} if self.cost_model.measured else {}),
+            **rates(self.history),
         }
 
     def _save(self, path: Path, own: dict[str, Any]) -> None:
@@ -359,32 +308,9 @@ class Generation:
         }
 
     def _restore(self, saved: dict[str, Any], own: Sequence[int]) -> State | None:
-        shards = saved.get("shards", [saved])
-        if len(shards) != world():
-            raise ValueError(
-                f"the saved state is of {len(shards)} process(es), this run has {world()}; "
-                f"resume with --trainer.devices {len(shards)}"
-            )
-        saved = shards[rank()]
-        seeds, evaluations = saved["state"]["noise"]["seeds"], saved["evaluations"]
-        more = self.evaluations is not None and evaluations is not None and self.evaluations > evaluations
-        if list(own) != seeds or (self.evaluations != evaluations and not more):
-            raise ValueError(
-                f"the saved state is of {len(seeds)} runs from seed {seeds[0]} with evaluations={evaluations}; "
-                f"got {len(own)} runs from seed {own[0]} with evaluations={self.evaluations}. "
-                "Resume with the run's own config or more evaluations, or start a new run"
-            )
-        if saved["plan"] != self.plan:
-            raise ValueError(
-                "the saved state is of another space, fitness, sampler or limits, or of another version of EDNAG; resume "
-                "with the run's own config, or start a new run"
-            )
-        if "images" in saved and saved["images"] != self._images:
-            raise ValueError(
-                "the images, or how they are read, are not those that this run was begun with (different: "
-                f"{differing(saved['images'], self._images)}); resume it with the same ones, wherever they are "
-                "(--data.root), or start a new run"
-            )
+        saved = own_part(saved)
+        more = check_runs(saved, own, self.evaluations)
+        check_same(saved, self.plan, self._images)
         self.seconds = saved["seconds"]
         self.constrained.load_state_dict(saved["fitness"])
         self._pending = [torch.tensor(genes, device=self.device) for genes in saved.get("pending", [])]
@@ -393,12 +319,3 @@ class Generation:
             return None
         self.history = saved["history"]
         return self.sampler.resume(self.problem, saved["state"], self.device)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / max(len(values), 1)
-
-
-def _feasible_mean(values: Tensor) -> float:
-    """Mean of the feasible values; NaN if there is none."""
-    return float(values[feasible(values)].mean())
