@@ -1,6 +1,7 @@
 """How many latencies have to be measured for the same result: under a limit, and for a front.
 
     python experiments/latency_limits.py --seeds 10
+    python experiments/latency_limits.py --model  # how far predictions are off, on every device of the shipped tables
 
 The devices of NAS-Bench-201's latency table stand for devices that are measured: a measurement is a look-up, with noise,
 that is counted. "All measured" measures whatever is proposed, as without a model of latencies; "screened" is the default.
@@ -15,18 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ednag.benchmarks.arrays import open_table
 from ednag.core.archive import feasible
 from ednag.core.noise import Noise
 from ednag.costs import latency_guess
 from ednag.costs import model as costs_model
-from ednag.costs.latency_tables import LatencyTable
+from ednag.costs.latency_tables import LatencyTable, _measured
 from ednag.costs.model import CostModel, Limits
 from ednag.fitness import BenchmarkFitness
 from ednag.fitness.constrained import ConstrainedFitness
 from ednag.generation.front import Front
 from ednag.generation.metrics import hypervolume
 from ednag.samplers import ArchiveDiffusion, ParetoDiffusion, Problem
-from ednag.spaces import NASBench201
+from ednag.spaces import MobileNetV3, NASBench201
 
 SPACE = NASBench201()
 
@@ -75,14 +77,44 @@ def front(device: str, seed: int, evaluations: int, screened: bool, most: float)
     return float(hypervolume(true, archive.fitness, reported, most, 80.0)[0]), model.made, len(places)
 
 
+def deviations(seeds: int, numbers: tuple[int, ...] = (8, 12, 24, 40)) -> None:
+    """Print the deviation of the log of predicted latencies from unseen ones, after so many random measurements."""
+    cells = SPACE.random(Noise([3]), 1000)[0]
+    table = LatencyTable("nasbench201_latency")
+    noise = Noise([1]).normal(1000)[0]
+    sets = [(SPACE, device, cells, table.latency(cells, device) * (1 + 0.02 * noise)) for device in table.devices]
+    file, content = open_table("ofa_mobilenetv3")
+    genes, sides, latencies, devices = _measured(content, file.path)
+    largest = sides == sides.max()
+    sets += [(MobileNetV3(), f"{d}, MobileNetV3", genes[largest], latencies[largest, i]) for i, d in enumerate(devices)]
+    for space, device, genes, latency in sets:
+        model = CostModel(input_shape=(3, 32, 32) if space is SPACE else (3, 224, 224))
+        model.setup(space)
+        parts, told = model._described(genes), []
+        for number in numbers:
+            off = []
+            for seed in range(seeds):
+                order = torch.randperm(len(genes), generator=torch.Generator().manual_seed(seed))
+                seen, others = order[:number], order[number:]
+                guess = latency_guess.LatencyGuess([part[seen] for part in parts], latency[seen])
+                found = latency_guess.middle(guess.bounds([part[others] for part in parts]))
+                off.append((found / latency[others]).log().std())
+            told.append(f"{number}: {float(torch.stack(off).mean()):.3f}")
+        print(f"{device} ({float(latency.log().std()):.2f}): {', '.join(told)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--devices", nargs="+", default=["pixel3", "raspi4", "titan_rtx_1"])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.02, 0.1], help="of cells that are within limits")
+    parser.add_argument("--model", action="store_true", help="measure the model of latencies alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.model:
+        deviations(options.seeds)
+        return
     table = LatencyTable("nasbench201_latency")
     for device in options.devices:
         everything = table.latency(SPACE.random(Noise([0]), 5000)[0], device)

@@ -75,8 +75,8 @@ def attempt(
         if room is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # as ednag.__main__ does, before the verb begins
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as ednag.__main__ does, before the verb begins
+            signal.signal(signum, lambda signum, _: os._exit(128 + signum))
         status = 70
         try:
             sys.argv = ["ednag", *args]

@@ -97,6 +97,16 @@ class SpaceChecks:
         assert (self.space.identity(genes) >= 0).all()
         assert len(torch.unique(self.space.identity(genes))) <= len(genes)
 
+    def test_layers_are_counted(self) -> None:
+        """``layers`` gives numbers, the same ones for one architecture and for many, and for any shape of a batch."""
+        genes = self.sample(8)
+        counts = self.space.layers(genes)
+        assert counts.shape[0] == 8
+        assert counts.isfinite().all()
+        assert torch.equal(self.space.layers(genes.view(2, 4, -1)).flatten(0, 1), counts)
+        assert torch.equal(self.space.layers(genes[3]), counts[3])
+        assert self.space.layers(genes[:0]).shape == (0, counts.shape[1])
+
     def test_networks_classify_images(self) -> None:
         """``build`` makes networks that turn images into logits."""
         for genes in self.sample(3):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -213,3 +216,27 @@ def test_light_verbs_import_no_torch(words: list[str]) -> None:
 )
 def test_errors_of_the_machine_are_told_in_a_sentence(error: Exception, words: str) -> None:
     assert say_mistake(error).startswith(words)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("output", "status", "said"), [(">/dev/full", 2, "the disk has no room"), (">&-", 0, ""), (">&- 2>&- <&-", 0, "")]
+)
+def test_what_is_said_where_output_leads_nowhere(output: str, status: int, said: str, unbuffered: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m ednag --version {output}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment)
+    assert ended.returncode == status
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "ignored" not in ended.stderr
+    assert bool(ended.stderr) == bool(said)
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ednag", "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE

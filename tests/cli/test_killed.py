@@ -26,7 +26,7 @@ GENERATE = [
     *["--fitness.network", "{channels: 4, cells: 1}", "--cost.network", "{channels: 4, cells: 1}"],
     *["--data", "Digits", "--data.image_size", "8", "--evaluations", "24", "--sampler", "ArchiveDiffusion", *QUIET],
 ]
-ENDINGS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "room": 2}
+ENDINGS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129, "room": 2}
 
 
 def check(ended: list[list]) -> None:
@@ -64,7 +64,7 @@ def fit_config(folder: Path) -> list[str]:
 
 def test_fit(tmp_path: Path) -> None:
     start = fit_config(tmp_path)
-    how = ("SIGKILL", "SIGTERM", "SIGINT")
+    how = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
     check(killed_and_resumed(start, tmp_path / "run", tmp_path / "whole", kills=4, seed=3, how=how, rooms=(10**6,)))
     ours, theirs = (tmp_path / name / "predictor" / "weights.safetensors" for name in ("run", "whole"))
     assert ours.read_bytes() == theirs.read_bytes()
@@ -167,8 +167,10 @@ def test_retrain_from_images_on_disk(workers: int, tmp_path: Path) -> None:
     assert rows[0][0]["test_top1"] == rows[1][0]["test_top1"]
 
 
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_run_says_how_to_continue(how: signal.Signals, status: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_stopped_run_says_how_to_continue_however_often_it_is_stopped(
+    how: signal.Signals, status: int, tmp_path: Path
+) -> None:
     run = tmp_path / "the run"
     command = [sys.executable, "-m", "ednag", *GENERATE, "--evaluations", "4000", "--run_dir", str(run)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -177,6 +179,9 @@ def test_a_stopped_run_says_how_to_continue(how: signal.Signals, status: int, tm
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(how)
+    while process.poll() is None:  # again and again, until its very end
+        time.sleep(0.02)
+        process.send_signal(how)
     error = process.communicate()[1]
     assert process.returncode == status
     assert f"stopped by {how.name}; continue with: ednag generate --resume '{run}'" in error

@@ -6,12 +6,14 @@ from torch import Tensor
 
 from ednag.core.noise import Noise
 from ednag.costs import model as costs_model
-from ednag.costs.latency_guess import FIRST, LatencyGuess
+from ednag.costs.latency_guess import FIRST, LatencyGuess, middle
 from ednag.costs.latency_tables import LatencyTable
-from ednag.costs.model import CostModel, Limits
+from ednag.costs.model import CostModel, Limits, fitted_to
+from ednag.costs.screening import ENOUGH
 from ednag.fitness import BenchmarkFitness
 from ednag.fitness.constrained import ConstrainedFitness
-from ednag.samplers import ArchiveDiffusion, Problem
+from ednag.generation.front import Front
+from ednag.samplers import ArchiveDiffusion, ParetoDiffusion, Problem
 from ednag.spaces import NASBench201
 from ednag.spaces.base import gene_strings
 
@@ -97,20 +99,54 @@ def test_predicted_violators_are_dismissed_unmeasured() -> None:
     assert model.measured == before
 
 
-def test_a_guess_knows_how_far_it_can_be_wrong() -> None:
-    table = LatencyTable("nasbench201_latency")
+def parts_of(genes: Tensor) -> list[Tensor]:
+    return [SPACE.layers(genes).double(), *SPACE.count(genes, 10).double()[..., None].unbind(1)]
+
+
+@pytest.mark.parametrize("device", ["raspi4", "titan_rtx_1", "samsung_a50"])
+def test_a_guess_knows_how_far_it_can_be_wrong(device: str) -> None:
     genes = SPACE.random(Noise([2]), 1100)[0]
-    hot = (genes[..., None] == torch.arange(5)).flatten(-2)
-    described = torch.cat([hot.double(), SPACE.features(genes).double()], -1)
-    counts, truth = SPACE.count(genes, 10).double(), table.latency(genes, "raspi4")
+    parts, truth = parts_of(genes), LatencyTable("nasbench201_latency").latency(genes, device)
     widths = []
     for number in (FIRST, 100):
-        guess = LatencyGuess(described[:number], counts[:number], truth[:number])
-        low, high = guess.bounds(described[number:], counts[number:])
+        guess = LatencyGuess([part[:number] for part in parts], truth[:number])
+        low, high = guess.bounds([part[number:] for part in parts])
         inside = (low <= truth[number:]) & (truth[number:] <= high)
         assert inside.double().mean() > 0.8
         widths.append(float((high / low).log().mean()))
-    assert max(widths) < 4 * float(truth.log().std()), "bounds that say nothing hold as well"
+    assert widths[1] < 2.5 * float(truth.log().std()), "bounds that say nothing hold as well"
+
+
+def test_times_that_add_up_are_found_from_few_measurements() -> None:
+    genes = SPACE.random(Noise([3]), 200)[0]
+    parts = parts_of(genes)
+    weights = torch.tensor([0.1, 1.0, 3.0, 0.5]).double()
+    for kept in (slice(4), slice(4, 8)):  # a device that runs all layers, and one that drops what leads nowhere
+        truth = 2 + parts[0][:, kept] @ weights
+        guess = LatencyGuess([part[:12] for part in parts], truth[:12])
+        off = (middle(guess.bounds([part[12:] for part in parts])) / truth[12:]).log().abs()
+        assert off.median() < 0.06
+    constant = LatencyGuess([part[:12] for part in parts], torch.full((12,), 7.0, dtype=torch.float64))
+    assert middle(constant.bounds(parts)).allclose(torch.tensor(7.0, dtype=torch.float64))
+
+
+def test_a_model_of_latencies_depends_on_their_number_alone() -> None:
+    assert [fitted_to(n) for n in (8, 9, 63, 64, 65, 71, 72, 80, 81, 90, 91)] == [
+        *(8, 9, 63, 64, 64, 64, 72, 72, 81, 81, 91)
+    ]
+
+
+def test_a_front_is_found_with_a_tenth_of_the_measurements() -> None:
+    fitness, model = constrained(Limits())
+    found = Front("latency_ms", fitness)
+    found.setup()
+    problem = Problem(SPACE, "genes", cost=found.cost)
+    archive = ParetoDiffusion().sample(problem, fitness, [0], 100).archive
+    found.settle(archive)
+    genes = torch.stack([archive.genes[place] for place in found.places(archive)])
+    assert model.known(genes).all()
+    assert model.measured <= 36  # 340 if all that is proposed is measured
+    assert len(genes) > 8
 
 
 def test_a_run_under_a_latency_measures_little_and_reports_only_what_was_measured_within() -> None:
@@ -118,7 +154,7 @@ def test_a_run_under_a_latency_measures_little_and_reports_only_what_was_measure
     fitness, model = constrained(Limits(max_latency_ms=limit))
     state = ArchiveDiffusion().sample(Problem(SPACE), fitness, [0], 100)
     assert int(state.archive.paid[0]) == 100
-    assert FIRST <= model.measured < 60
+    assert ENOUGH <= model.measured < 40
     best = state.archive.genes[0, state.archive.fitness[0].argmax()]
     assert model.table.latency(best, DEVICE) <= limit
 
@@ -140,4 +176,26 @@ def test_a_limit_that_nothing_meets_is_given_up_soon(monkeypatch: pytest.MonkeyP
     state = ArchiveDiffusion().sample(Problem(SPACE), fitness, [0], 60)
     assert state.step < 100
     assert int(state.archive.paid[0]) == 0
-    assert model.measured == FIRST
+    assert model.measured == ENOUGH
+
+
+def test_predictions_from_afar_hide_nothing_that_is_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(genes: Tensor, *_: object, **__: object) -> float:
+        layers = int((genes > 1).sum())
+        return 20.0 + 10 * layers if layers else 1.0  # nothing says so before one without layers was measured
+
+    monkeypatch.setattr(costs_model, "measure_latency", measure)
+    fitness, model = constrained(Limits(max_latency_ms=5.0))
+    genes = SPACE.random(Noise([6]), 200)[0]
+    layers = (genes > 1).sum(1)
+    slow = genes[layers >= 3]
+    fitness.violation(slow[:20], everyone(slow[:20]))
+    measured = len(model.asked)
+    others, fastest = slow[20:], torch.tensor([[1, 0, 0, 1, 0, 1]])
+    assert (fitness.screen.excess(others, sure=True) > 0).all()
+    assert (fitness.screen.excess(fastest) > 0).all()
+    assert not fitness.screen.excess(fastest, sure=True).any()
+    assert (fitness.violation(others, everyone(others)) > 0).all()
+    assert len(model.asked) == measured
+    assert not fitness.violation(fastest, everyone(fastest)).any()
+    assert len(model.asked) == measured + 1

@@ -222,3 +222,12 @@ def test_running_statistics_move_as_in_the_benchmark_or_plainly() -> None:
         assert norms
         assert {round(norm.momentum, 12) for norm in norms} == {momentum}
         assert {norm.eps for norm in norms} == {1e-5}
+
+
+def test_layers_of_the_pruned_cell() -> None:
+    text = "0100 0010 0001 0000".replace(" ", "") + " input,conv3x3-bn-relu,maxpool3x3,output"
+    kinds = ["conv3x3-bn-relu", "maxpool3x3"]
+    found = NASBench101().layers(NASBench101().parse(text)).tolist()
+    assert [found[OPERATIONS.index(kind)] for kind in kinds] == [1, 1]
+    assert sum(found[: len(OPERATIONS)]) == 2
+    assert found[-2:] == [3, 1]  # edges, and those into the output

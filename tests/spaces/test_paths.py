@@ -59,3 +59,21 @@ def test_a_space_has_no_features_by_default() -> None:
         features = NASBench201.__mro__[1].features
 
     assert Plain().features(torch.zeros(4, 3, 6, dtype=torch.int64)).shape == (4, 3, 0)
+
+
+def test_layers_that_lead_nowhere_are_counted_apart() -> None:
+    # edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3; operations none, skip, 1x1, 3x3, pool
+    cells = torch.tensor([[3, 2, 0, 1, 0, 0], [0, 3, 2, 0, 4, 1], [0, 0, 0, 0, 0, 0]])
+    assert SPACE.layers(cells).tolist() == [
+        [1, 1, 1, 0, 1, 0, 0, 0],  # the output hears of 0-3 alone
+        [1, 1, 1, 1, 1, 1, 1, 1],  # node 1 has no input, but the output hears of what leaves it
+        [0] * 8,
+    ]
+
+
+def test_layers_are_values_of_like_genes_by_default() -> None:
+    class Plain(NASBench201):
+        cardinalities = (3, 2, 3)
+        layers = NASBench201.__mro__[1].layers
+
+    assert Plain().layers(torch.tensor([[2, 1, 2], [1, 0, 0]])).tolist() == [[1, 0, 2], [0, 1, 0]]

@@ -169,3 +169,14 @@ def test_a_report_rebuilds_the_space() -> None:
 def test_another_parent_is_refused() -> None:
     with pytest.raises(ValueError, match="lite0, lite1, lite2"):
         PretrainedLite("lite9")
+
+
+def test_layers_of_what_there_is() -> None:
+    space = PretrainedLite(resolutions=[96, 128])
+    stages, deeper, _, _, head, side = space.layers(space.largest).tolist()
+    assert (stages, head, side) == (6, 1, 1)
+    assert deeper == sum(stage.depth - 1 for stage in space.stages)
+    early = space.largest.clone()
+    early[-3], early[-1] = 0, 0  # the earliest exit, the smaller side
+    assert space.layers(early).tolist()[0] < stages
+    assert space.layers(early).tolist()[-2:] == [0, 0]

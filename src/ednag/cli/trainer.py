@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +301,7 @@ def run(prog: str, words: list[str]) -> int:
     """Run a verb in a Trainer.
 
     Returns:
-        exit status: 0, 143 after SIGTERM, or 130 after Ctrl-C.
+        exit status: 0, or 143 after SIGTERM, 130 after Ctrl-C, 129 after the terminal was closed.
     """
     torch.set_float32_matmul_precision("high")
     silence_framework()
@@ -310,15 +312,11 @@ def run(prog: str, words: list[str]) -> int:
         raise ValueError(f"{verb} takes no --preset: it has no sampler to choose")
     try:
         with stoppable():
-            EDNAGCLI(verb, arranged, claimed)
-    except (Stopped, SIGTERMException) as error:
-        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGTERM)
-        sys.stderr.write(f"ednag: stopped by {stopped}{how_to_continue(verb)}\n")
-        return stopped.status
+            return _status(verb, arranged, claimed)
     except Exception as error:
         for folder in claimed:
             abandon_directory(folder, verb)
-        if isinstance(error, OSError) and error.errno in NO_ROOM and (more := how_to_continue(verb)):
+        if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.EPIPE) and (more := how_to_continue(verb)):
             raise OSError(f"{say_mistake(error)}{more}") from error
         if isinstance(error, MisconfigurationException):
             raise ValueError(str(error)) from error
@@ -333,4 +331,16 @@ def run(prog: str, words: list[str]) -> int:
         raise
     finally:
         release_directories()
+
+
+def _status(verb: str, words: list[str], claimed: list[Path]) -> int:
+    """Run a verb, and say how it goes on if a signal stopped it."""
+    try:
+        EDNAGCLI(verb, words, claimed)
+    except (Stopped, SIGTERMException) as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGTERM)
+        with suppress(OSError):  # the terminal may be gone
+            sys.stderr.write(f"ednag: stopped by {stopped}{how_to_continue(verb)}\n")
+            sys.stderr.flush()
+        return stopped.status
     return 0

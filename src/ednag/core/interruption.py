@@ -1,13 +1,22 @@
-"""SIGTERM and Ctrl-C as one exception, raised at once, that nothing takes for a failure."""
+"""SIGTERM, Ctrl-C and a closed terminal as one exception, raised at once, that nothing takes for a failure."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that ask a process to end."""
+
+
+PATIENCE = 20.0
+"""Seconds after a signal within which others change nothing: what it ends is being saved."""
 
 
 class Stopped(BaseException):
@@ -23,24 +32,32 @@ class Stopped(BaseException):
 
     @property
     def status(self) -> int:
-        """Exit status of a process that such a signal ends: 130 or 143."""
+        """Exit status of a process that such a signal ends: 129, 130 or 143."""
         return 128 + self.signum
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise :class:`Stopped` on SIGTERM and SIGINT within; processes forked from this one end silently."""
+    """Raise :class:`Stopped` on SIGTERM, SIGINT and SIGHUP within; processes forked from this one end silently.
+
+    SIGHUP stays ignored where it is, as under ``nohup``. Signals within :data:`PATIENCE` seconds of one that was heard are
+    ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner = os.getpid()
+    owner, last = os.getpid(), -math.inf
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal last
         if os.getpid() != owner:
             os._exit(128 + signum)
-        raise Stopped(signum)
+        if time.monotonic() - last >= PATIENCE:
+            last = time.monotonic()
+            raise Stopped(signum)
 
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
+    heard = [signum for signum in ENDING if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN]
+    before = {signum: signal.signal(signum, stop) for signum in heard}
     try:
         yield
     finally:
@@ -50,8 +67,11 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Let processes that are started within never see Ctrl-C, which is sent to all at once; this one sees it after."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Let processes that are started within never see Ctrl-C or a closed terminal, which all are told of at once.
+
+    This one hears of it after.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

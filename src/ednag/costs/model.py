@@ -26,6 +26,10 @@ COUNTED = ("params", "macs")
 """Which of them are counted."""
 
 
+PROMISING = 0.98
+"""How much of the fastest measured latency is worth a measurement, if nothing was within the limit."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Upper limits of a network's costs; ``None`` for no limit.
@@ -226,17 +230,33 @@ class CostModel:
         """
         if self.measured < FIRST:
             return None
-        if self._guess is None or self.measured > self._guess[0] * 9 // 8:
+        enough = fitted_to(self.measured)
+        if self._guess is None or self._guess[0] != enough:
             known, latencies = self.measurements()
-            self._guess = self.measured, LatencyGuess(*self._described(known), latencies)
-        return self._guess[1].bounds(*self._described(genes.cpu()), genes.device)
+            self._guess = enough, LatencyGuess(self._described(known[:enough]), latencies[:enough])
+        return self._guess[1].bounds(self._described(genes.cpu()), genes.device)
 
-    def _described(self, genes: Tensor) -> tuple[Tensor, Tensor]:
-        """Genes and features, and counts where they take no time, float64 ``(n, F)`` and ``(n, 2 or 0)``."""
+    def least(self, bounds: tuple[Tensor, Tensor], limit: float) -> Tensor:
+        """What latencies may be at least, float64 ``(n,)``, milliseconds, before a limit that they are held against.
+
+        As long as nothing that was measured is within the limit, predictions near it are guesses from afar: what seems
+        faster than all that was measured may be within, whatever its bounds.
+
+        Args:
+            bounds: of the latencies, see :meth:`bounds`.
+            limit: milliseconds.
+        """
+        fastest = min(latency for latency, _ in self._timed.values())
+        promising = (middle(bounds) < PROMISING * fastest) & (fastest > limit)
+        return bounds[0].masked_fill(promising, 0.0)
+
+    def _described(self, genes: Tensor) -> list[Tensor]:
+        """Layers, counts where they take no time, and genes and features, float64 ``(n, F)`` each."""
         hot = (genes[..., None] == torch.arange(max(self.space.cardinalities))).flatten(-2)
         described = torch.cat([hot.double(), self.space.features(genes).double()], -1)
         counts = self.closed(genes)
-        return described, described[:, :0] if counts is None else counts.double()
+        columns = [] if counts is None else counts.double()[:, :, None].unbind(1)
+        return [self.space.layers(genes).double(), *columns, described]
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted by building and what was measured, so that a resumed run does nothing twice."""
@@ -282,6 +302,17 @@ class CostModel:
         if self._table is None or self.latency_device is None:
             raise ValueError("the cost model has no latency table")
         return self._table.latency(genes, self.latency_device)
+
+
+def fitted_to(measured: int) -> int:
+    """To how many of the measurements a model of latency is fitted: to all of the first 64, then in steps of an eighth.
+
+    It depends on their number alone, so that a resumed run has the same model.
+    """
+    count = min(measured, 64)
+    while count < measured and (more := count * 9 // 8) <= measured:
+        count = more
+    return count
 
 
 def _check_device(name: str) -> None:

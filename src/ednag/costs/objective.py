@@ -17,7 +17,7 @@ from ednag.spaces import SearchSpace
 Objective = Literal["params", "flops", "latency_ms"]
 """Costs that fitness can be traded off against."""
 
-EVERY = 4
+EVERY = 8
 """Evaluations for each of which one latency more is measured during a search for a front."""
 
 TITLES: dict[str, str] = {
@@ -80,20 +80,22 @@ class CostObjective:
             genes: int64 ``(n, L)``.
             evaluated: how many architectures were evaluated so far: one in :data:`EVERY` is measured on the way.
         """
-        model = self.model
-        bounds = None if not self.predicts else model.bounds(genes)
-        if bounds is None or model.measured >= FIRST + evaluated // EVERY:
-            return
-        doubt = (bounds[1] / bounds[0]).masked_fill(model.known(genes), 0.0)
-        if doubt.max() > 0:
-            model.latencies(genes[doubt.argmax()][None])
+        if self.predicts and FIRST <= self.model.measured < FIRST + evaluated // EVERY:
+            self._measure_one(genes)
+
+    def _measure_one(self, genes: Tensor) -> bool:
+        """Measure the least certain of architectures, int64 ``(n, L)``, if there is one that wasn't measured."""
+        unknown = genes[~self.model.known(genes)]
+        if not len(unknown):
+            return False
+        bounds = self.model.bounds(unknown)
+        place = 0 if bounds is None else int((bounds[1] / bounds[0]).argmax())
+        self.model.latencies(unknown[place : place + 1])
+        return True
 
     def settle(self, genes: Tensor) -> bool:
-        """Measure architectures that are reported, int64 ``(n, L)``; tells whether there was anything to measure."""
-        if not self.predicts or bool((known := self.model.known(genes)).all()):
-            return False
-        self.model.latencies(genes[~known])
-        return True
+        """Measure one of the architectures that are reported, int64 ``(n, L)``; tells whether there was one to measure."""
+        return self.predicts and self._measure_one(genes)
 
     @property
     def predicts(self) -> bool:
@@ -131,7 +133,9 @@ class CostObjective:
         if bounds is None:
             return None
         most = self.limits.max_latency_ms
-        return middle(bounds).masked_fill(bounds[0] > (torch.inf if most is None else most), torch.inf)
+        if most is None:
+            return middle(bounds)
+        return middle(bounds).masked_fill(self.model.least(bounds, most) > most, torch.inf)
 
     def _latencies(self, genes: Tensor) -> Tensor:
         """Latencies, float64 ``(n,)``: those of an objective on a device are measured one by one until they can be predicted."""

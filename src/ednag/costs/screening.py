@@ -10,13 +10,16 @@ from torch import Tensor
 from ednag.costs.latency_guess import middle
 from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 
+ENOUGH = 12
+"""Measurements before the first prediction is held against a limit: what is dropped wrongly doesn't come back."""
+
 
 class Screening:
     """Tells how far architectures exceed limits: exactly where costs are counted or looked up, else as predicted.
 
     A latency that would have to be measured is predicted from those that were measured so far
-    (:class:`~ednag.costs.latency_guess.LatencyGuess`), from the first :data:`~ednag.costs.latency_guess.FIRST` on. What is
-    among the best is measured all the same (:class:`~ednag.fitness.constrained.ConstrainedFitness`), and so is what is
+    (:class:`~ednag.costs.latency_guess.LatencyGuess`), from the first :data:`ENOUGH` on. What is among the best is measured
+    all the same, unless it is surely within (:class:`~ednag.fitness.constrained.ConstrainedFitness`), and so is what is
     reported in the end.
 
     Args:
@@ -63,10 +66,10 @@ class Screening:
             return excess
         if self.model.tabled:
             return excess + self._over("max_latency_ms", most, self.model.latencies(genes))
-        bounds = self.model.bounds(genes)
+        bounds = self._bounds(genes)
         if bounds is None:
             return excess
-        return excess + ((bounds[0] if sure else middle(bounds)) / most - 1).clamp(min=0)
+        return excess + ((self.model.least(bounds, most) if sure else middle(bounds)) / most - 1).clamp(min=0)
 
     def violation(self, genes: Tensor) -> Tensor:
         """Sum of relative excesses, float64 ``(n,)``, measured where that is in doubt.
@@ -76,14 +79,15 @@ class Screening:
         most = self.limits.max_latency_ms
         if most is None or self.model.tabled:
             return self.exact(genes)
-        excess, bounds = self._counted(genes), self.model.bounds(genes)
-        if bounds is not None:
-            excess += (bounds[0] / most - 1).clamp(min=0)
-        doubtful = excess == 0
-        if bounds is not None:
-            doubtful &= middle(bounds) / most - 1 > 0
-        for i in doubtful.nonzero().flatten().tolist():
-            excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
+        excess, bounds = self._counted(genes), self._bounds(genes)
+        for i in range(len(genes)) if bounds is None else middle(bounds).argsort(stable=True).tolist():
+            if excess[i] > 0:
+                continue
+            if bounds is not None:  # what the last measurement says may count already
+                one = bounds[0][i : i + 1], bounds[1][i : i + 1]
+                excess[i] = (self.model.least(one, most)[0] / most - 1).clamp(min=0)
+            if excess[i] == 0 and (bounds is None or middle(one)[0] > most):
+                excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
         return excess
 
     def exact(self, genes: Tensor) -> Tensor:
@@ -93,6 +97,13 @@ class Screening:
         if most is not None:
             excess = excess + self._over("max_latency_ms", most, self.model.latencies(genes))
         return excess
+
+    def surely_within(self, genes: Tensor) -> Tensor:
+        """Mark architectures whose latency, which has to be measured, is surely within its limit; bool ``(n,)``."""
+        most, bounds = self.limits.max_latency_ms, self._bounds(genes)
+        if most is None or bounds is None:
+            return torch.zeros(len(genes), dtype=torch.bool, device=genes.device)
+        return bounds[1] <= most
 
     def key(self, genes: Tensor, identity: Tensor) -> Tensor:
         """Number architectures so that those of one number are within limits together, or beyond them together.
@@ -132,6 +143,10 @@ class Screening:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved."""
         self.dismissed = state["dismissed"]
+
+    def _bounds(self, genes: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Least and most that latencies may be; ``None`` before enough of them were measured."""
+        return None if self.model.measured < ENOUGH else self.model.bounds(genes)
 
     def _counted(self, genes: Tensor) -> Tensor:
         """Sum of relative excesses over counted limits, float64 ``(n,)``."""

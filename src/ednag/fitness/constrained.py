@@ -16,7 +16,7 @@ from ednag.fitness.base import Fitness
 from ednag.spaces import SearchSpace
 
 CONFIRMED = 3
-"""Best architectures whose latency is measured, where a model says it of the others."""
+"""Best architectures whose latency is measured if it may be beyond the limit; a model says it of the others."""
 
 
 class ConstrainedFitness(Fitness):
@@ -139,14 +139,15 @@ class ConstrainedFitness(Fitness):
     def _among_the_best(self, genes: Tensor, scores: Tensor) -> Tensor:
         """Relative excesses of what would be among the :data:`CONFIRMED` best so far, as measured, float64 ``(n,)``.
 
-        The others are believed to be within limits, as predicted: their latency doesn't matter.
+        The others are believed to be within limits, as predicted: their latency doesn't matter. Nor is measured yet what is
+        surely within.
         """
-        excess = torch.zeros_like(scores)
+        excess, sure = torch.zeros_like(scores), self.screening.surely_within(genes)
         for i in scores.argsort(descending=True, stable=True).tolist():
             best = sorted(self._confirmed.values())[-CONFIRMED:]
             if not scores[i].isfinite() or (len(best) == CONFIRMED and scores[i] <= best[0]):
                 break
-            excess[i] = self.screening.exact(genes[i : i + 1])[0]
+            excess[i] = 0 if sure[i] else self.screening.exact(genes[i : i + 1])[0]
             if excess[i] == 0:
                 self._confirmed[int(self.space.identity(genes[i]))] = float(scores[i])
         return excess

@@ -223,6 +223,24 @@ class SearchSpace(ABC):
         """
         return torch.zeros((*genes.shape[:-1], 0), device=genes.device)
 
+    def layers(self, genes: Tensor) -> Tensor:
+        """Count the layers of each kind in a network, for models of its latency, which is nearly a sum over layers.
+
+        By default, how many genes have each value, genes with the same number of choices taken together, value 0 left out.
+        A space whose genes mean different things counts what its networks consist of.
+
+        Args:
+            genes: int64 ``(*B, L)``, in range.
+
+        Returns:
+            float32 ``(*B, K)``; ``K`` is fixed for a space.
+        """
+        counts = []
+        for number in sorted(set(self.cardinalities)):
+            alike = genes[..., [i for i, n in enumerate(self.cardinalities) if n == number]]
+            counts += [(alike == value).sum(-1) for value in range(1, number)]
+        return torch.stack(counts, -1).float() if counts else torch.zeros((*genes.shape[:-1], 0), device=genes.device)
+
     def seeds(self) -> Tensor:
         """Architectures that are worth a look before any other, int64 ``(n, L)``; none by default."""
         return torch.zeros(0, self.num_genes, dtype=torch.int64)

@@ -80,6 +80,10 @@ class DARTS(SearchSpace):
         operations = genes.reshape(*genes.shape[:-1], 2, len(CELL))[..., len(CHOICES) :]
         return F.one_hot(operations, len(OPERATIONS)).sum(-2).flatten(-2).float()
 
+    def layers(self, genes: Tensor) -> Tensor:
+        """See :meth:`features`: how many operations of each kind either cell has, float32 ``(*B, 14)``."""
+        return self.features(genes)
+
     def describe(self, genes: Tensor) -> str:
         """Write the genotype as DARTS prints it, the edges of a node in the order of their inputs."""
         normal, reduction = self.cells(genes)

@@ -189,6 +189,10 @@ class MobileNetV3(InheritingSpace):
         reached = [exists, *(exists & (layers[..., k, None] >= level) for k in (0, 1) for level in (1, 2))]
         return torch.cat(reached, -1).flatten(-2).float()
 
+    def layers(self, genes: Tensor) -> Tensor:
+        """Layers, and how many of them have larger kernels and expansions, float32 ``(*B, 5)``; see :meth:`features`."""
+        return self.features(genes).reshape(*genes.shape[:-1], PLACES, 5).sum(-2)
+
     def settings(self, genes: Tensor) -> dict[str, list[int]]:
         """Write one architecture as the once-for-all program does.
 

@@ -128,6 +128,14 @@ class NASBench101(SearchSpace):
         out = [levels[VERTICES - 1, length] for length in range(_PATH_LENGTH + 1)]
         return torch.cat([part for part in out if part is not None], -1).float()
 
+    def layers(self, genes: Tensor) -> Tensor:
+        """Vertices of the pruned cell by operation, its edges, and those into the output, float32 ``(*B, 5)``."""
+        kept = prune(genes)
+        matrix = _matrix(kept)
+        there = matrix[..., 1:-1].any(-2)
+        kinds = [((kept[..., len(EDGES) :] == kind) & there).sum(-1) for kind in range(len(OPERATIONS))]
+        return torch.stack([*kinds, matrix.sum((-2, -1)), matrix[..., -1].sum(-1)], -1).float()
+
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
         """Edges of the pruned cell, its vertices named by number and operation; see :meth:`SearchSpace.edges`."""
         matrix, labels = cell_graph(self.check(genes))

@@ -13,7 +13,7 @@ from ednag.core.noise import Noise
 from ednag.spaces.base import Layout, SearchSpace, quoted
 from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import DenseCell, Head, ReLUConvBN, ResidualReduction
-from ednag.spaces.paths import path_features
+from ednag.spaces.paths import layer_counts, path_features
 from ednag.spaces.tally import Grid, ImageShape, Tally, convolution, linear, normalisation, table
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -59,6 +59,10 @@ class NASBench201(SearchSpace):
     def features(self, genes: Tensor) -> Tensor:
         """Paths of the cell, zeros and ones, float32 ``(*B, 70)``; see :func:`ednag.spaces.paths.path_features`."""
         return _paths().to(genes.device)[self.code(genes)]
+
+    def layers(self, genes: Tensor) -> Tensor:
+        """Operations of the cell by kind, float32 ``(*B, 8)``; see :func:`ednag.spaces.paths.layer_counts`."""
+        return _layers().to(genes.device)[self.code(genes)]
 
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
         """Edges of the cell that carry an operation, see :meth:`SearchSpace.edges`."""
@@ -179,6 +183,12 @@ def _members() -> ClassMembers:
 def _paths() -> Tensor:
     """Path features of every cell, ``(15625, 70)``."""
     return path_features(EDGES, len(OPERATIONS), OPERATIONS.index("none"), OPERATIONS.index("skip_connect"))
+
+
+@cache
+def _layers() -> Tensor:
+    """Operations of every cell, ``(15625, 8)``."""
+    return layer_counts(EDGES, len(OPERATIONS), OPERATIONS.index("none"))
 
 
 def _expression(cell: tuple[int, ...]) -> str:

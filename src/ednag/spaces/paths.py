@@ -49,6 +49,33 @@ def path_features(edges: Sequence[tuple[int, int]], operations: int, none: int |
     return torch.stack(columns, -1).float()
 
 
+def layer_counts(edges: Sequence[tuple[int, int]], operations: int, none: int) -> Tensor:
+    """Count the operations of every cell: all of them, and those that the output hears of.
+
+    Some devices run every layer, others drop what leads nowhere; a layer whose input is empty is run by most.
+
+    Args:
+        edges: see :func:`path_features`.
+        operations: choices of every gene.
+        none: the choice that cuts an edge.
+
+    Returns:
+        float32 ``(operations ** len(edges), 2 (operations - 1))``, row ``i`` for the cell of code ``i``.
+    """
+    genes = torch.cartesian_prod(*[torch.arange(operations)] * len(edges))
+    last = max(target for _, target in edges)
+    heard = torch.zeros(len(genes), last + 1, dtype=torch.bool)
+    heard[:, last] = True
+    leads = torch.zeros(genes.shape, dtype=torch.bool)
+    for place in sorted(range(len(edges)), key=lambda place: -edges[place][1]):  # a node's own edges lead to later ones
+        source, target = edges[place]
+        leads[:, place] = heard[:, target] & (genes[:, place] != none)
+        heard[:, source] |= leads[:, place]
+    kinds = [kind for kind in range(operations) if kind != none]
+    alike = torch.stack([genes == kind for kind in kinds], -1)
+    return torch.cat([alike.sum(1), (alike & leads[..., None]).sum(1)], -1).float()
+
+
 def _routes(edges: Sequence[tuple[int, int]], node: int, last: int) -> list[tuple[int, ...]]:
     """Every way from a node to the last one, as indices of edges."""
     if node == last:

@@ -136,6 +136,12 @@ class PretrainedLite(InheritingSpace):
         reached = [self._there(exit_), larger, kernel > 0, head > 0, side > level[: len(self.resolutions) - 1]]
         return torch.cat([part.float() for part in reached], -1)
 
+    def layers(self, genes: Tensor) -> Tensor:
+        """Stages, layers beyond the first of each, expansions, larger kernels, heads and resolution, float32 ``(*B, 6)``."""
+        depth, expansion, kernel, exit_, head, side = self._parts(self.canonical(genes))
+        sums = [part.sum(-1) for part in (self._there(exit_), depth, expansion, kernel, head, side)]
+        return torch.stack(sums, -1).float()
+
     def _parts(self, genes: Tensor) -> tuple[Tensor, ...]:
         """Split genes into depths, expansions, kernels, exit, head and resolution."""
         stages = len(self.stages)

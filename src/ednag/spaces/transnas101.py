@@ -16,7 +16,7 @@ from ednag.spaces.base import Layout, SearchSpace, gene_strings, quoted
 from ednag.spaces.classes import ClassMembers
 from ednag.spaces.layers import ReLUConvBN
 from ednag.spaces.nasbench201 import EDGES
-from ednag.spaces.paths import path_features
+from ednag.spaces.paths import layer_counts, path_features
 from ednag.spaces.tally import ImageShape
 from ednag.spaces.transnas101_networks import (
     BasicBlock,
@@ -114,6 +114,10 @@ class TransNAS101Micro(TransNAS101):
     def features(self, genes: Tensor) -> Tensor:
         """Paths of the cell, zeros and ones, float32 ``(*B, F)``; see :func:`ednag.spaces.paths.path_features`."""
         return _paths().to(genes.device)[self.code(genes)]
+
+    def layers(self, genes: Tensor) -> Tensor:
+        """Operations of the cell by kind, float32 ``(*B, 6)``; see :func:`ednag.spaces.paths.layer_counts`."""
+        return _layers().to(genes.device)[self.code(genes)]
 
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
         """Edges of the cell that carry an operation, see :meth:`SearchSpace.edges`."""
@@ -224,6 +228,10 @@ class TransNAS101Macro(TransNAS101):
         doublings = ((types == 2) | (types == 4)).cumsum(-1)
         halvings = ((types == 3) | (types == 4)).cumsum(-1)
         return torch.cat([doublings, halvings, (types > 0).sum(-1, keepdim=True)], -1).float()
+
+    def layers(self, genes: Tensor) -> Tensor:
+        """Modules that are there, and how many of them double or halve, float32 ``(*B, 3)``."""
+        return torch.stack([(self.modules(genes) > 0).sum(-1), *self._changes(genes)], -1).float()
 
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
         """Stage chart: what each module does, between the channels and the resolution before and after it.
@@ -379,6 +387,12 @@ def _members() -> ClassMembers:
 def _paths() -> Tensor:
     """Path features of every micro cell, ``(4096, F)``."""
     return path_features(EDGES, len(OPERATIONS), NONE, SKIP)
+
+
+@cache
+def _layers() -> Tensor:
+    """Operations of every micro cell, ``(4096, 6)``."""
+    return layer_counts(EDGES, len(OPERATIONS), NONE)
 
 
 @cache
