@@ -30,6 +30,7 @@ import onnxruntime
 import torch
 from scipy.stats import spearmanr
 
+from ednag.classify.saved import load_network, read_architecture
 from ednag.core.fingerprint import describe_object
 from ednag.core.noise import Noise
 from ednag.costs.model import Limits
@@ -105,7 +106,7 @@ class Measurement:
             optimizer=optimizer,  # type: ignore[arg-type]
             warmup_epochs=1,
             label_smoothing=0.05,
-            weights="better",
+            weights="mean" if through_parent else "better",
             fine_tuning=options if through_parent else options.of_parent(),
         )
 
@@ -173,6 +174,8 @@ class Measurement:
         )
         folder = self.folder / f"generate-{share}"
         folder.mkdir(parents=True, exist_ok=True)
+        saved = self.folder / "parent" / "001"
+        self.fitness.inherit(self.space.parent().trained(load_network(saved, read_architecture(saved))))
         generation.setup(data, "cpu")
         report = generation.report(generation.run(folder))
         search = {"search_cpu_seconds": time.process_time() - cpu, "search_seconds": time.perf_counter() - begun}

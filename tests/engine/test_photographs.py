@@ -43,6 +43,11 @@ def test_one_command_generates_fine_tunes_and_compares(
     summary = json.loads((run / "retrained/summary.json").read_text())
     assert summary["results"][0]["architecture"] == report["candidates"][0]["architecture"]
     assert [row["label"] for row in summary["baselines"]][:3] == ["linear_probe", "parent", "thin_resnet"]
+    tuned, taken = (run / folder / "baseline_parent" for folder in ("parent", "retrained"))
+    assert (tuned / "weights.safetensors").read_bytes() == (taken / "weights.safetensors").read_bytes()
+    assert (tuned / "last.ckpt").exists()
+    assert not (taken / "last.ckpt").exists()  # it was trained once, before the generation
+    assert "the parent fine-tuned" in "".join(report["notes"])
     said = capsys.readouterr().out
     assert "parent: d=2,2,3,3,4,1" in said
     assert summary["verdict"] in said

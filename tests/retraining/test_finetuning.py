@@ -47,7 +47,7 @@ def recipe(lr: float = 1e-3, epochs: int = 2, weights: Weights = "best", **optio
     return Recipe(epochs=epochs, optimizer=optimizer, weights=weights, fine_tuning=fine)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("weights", ["best", "better"])
+@pytest.mark.parametrize("weights", ["best", "better", "mean"])
 def test_a_head_in_closed_form_is_better_than_chance_and_training_never_makes_it_worse(
     weights: Weights, patterns: Path, tmp_path: Path, silent: MakeTrainer
 ) -> None:
@@ -187,6 +187,25 @@ def test_which_weights_are_kept(weights: Weights, scores: list[float], kept: int
     found = (tmp_path / "best.ckpt").read_bytes()
     assert found == (str(kept).encode() if kept is not None else found)
     assert (len(found) > 10) == (kept is None)  # else what training began with
+
+
+def test_the_mean_of_the_weights_before_and_after_training(tmp_path: Path) -> None:
+    class Classifier(pl.LightningModule):
+        def __init__(self, level: float) -> None:
+            super().__init__()
+            self.network = torch.nn.BatchNorm1d(2)
+            torch.nn.init.constant_(self.network.weight, level)
+            self.network.num_batches_tracked.fill_(int(level))
+
+    checkpoint, trained = EpochCheckpoint(tmp_path, 0, "mean"), Classifier(3.0)
+    checkpoint.begin(Classifier(1.0), {"val/top1": 50.0})
+    checkpoint.choose(trained)
+    assert trained.network.weight.tolist() == [2.0, 2.0]
+    assert int(trained.network.num_batches_tracked) == 3  # a count is no weight
+    checkpoint.choose(trained, share=0.0)
+    assert trained.network.weight.tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="mean is for recipe.fine_tuning"):
+        Recipe(weights="mean")
 
 
 def test_divergence_is_kullback_and_leiblers() -> None:

@@ -312,7 +312,7 @@ def test_another_optimiser_is_no_resumption(tmp_path: Path, report: Report, sile
 def test_a_network_beyond_the_memory_of_a_cpu_fails_alone(
     tmp_path: Path, report: Report, silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ednag.retraining.job import Job
+    from ednag.retraining.training import Job
 
     train = Job.train
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from ednag.execution import note
 from ednag.execution.base import Running
 from ednag.execution.notes import noted
-from ednag.retraining.job import TrainerFactory
+from ednag.retraining.training import TrainerFactory
 
 MOST = 40
 """Rows shown at a time."""

@@ -11,8 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 from tqdm.auto import tqdm
 
-from ednag.retraining.job import TrainerFactory
 from ednag.retraining.results import METRICS
+from ednag.retraining.training import TrainerFactory
 
 
 class RetrainingBar:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+from torch import nn
 
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_json
@@ -17,13 +18,18 @@ from ednag.engine.job_table import JobTable, Noting
 from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish, reopened
 from ednag.execution import Executor
+from ednag.execution.base import Observer
 from ednag.generation.report import Report
 from ednag.predictor.budgets import PlannedTraining
-from ednag.retraining.job import TrainerFactory, retrain
+from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
+from ednag.retraining.parent import FOLDER as PARENT
+from ednag.retraining.parent import tuned_parent
 from ednag.retraining.results import Summary
 from ednag.retraining.supernet import SupernetWeights
+from ednag.retraining.training import TrainerFactory
 from ednag.spaces import SearchSpace
+from ednag.spaces.inheritance import InheritingSpace
 
 if TYPE_CHECKING:
     from ednag.engine.trainer import Trainer
@@ -80,19 +86,14 @@ def train(
     shown: bool,
     supernets: Sequence[Mapping[str, Any]] = (),
     executor: Executor | None = None,
+    earlier: Path | None = None,
 ) -> Summary:
     """Train the best architectures of a report under one progress bar, if it is ``shown``; see :func:`retrain`.
 
     Of an executor with workers, a table of what they do is shown instead.
     """
     recipe, planned = plan.recipe or Recipe(), len(report.candidates[: plan.top_k])
-    with ExitStack() as stack:
-        observe = None
-        if executor is not None and executor.remote:
-            observe = stack.enter_context(JobTable("retraining", folder, shown)).show
-            make_trainer = Noting(make_trainer)
-        else:
-            make_trainer = stack.enter_context(RetrainingBar(folder, planned, recipe.epochs, shown)).watch(make_trainer)
+    with _watched(folder, planned, recipe.epochs, make_trainer, shown, executor) as (make_trainer, observe):
         return retrain(
             report,
             space,
@@ -108,7 +109,48 @@ def train(
             report_images=plan.report_images,
             executor=executor,
             observe=observe,
+            earlier=earlier,
         )
+
+
+@contextmanager
+def _watched(
+    folder: Path, networks: int, epochs: int, make_trainer: TrainerFactory, shown: bool, executor: Executor | None
+) -> Iterator[tuple[TrainerFactory, Observer | None]]:
+    """Show what trains: a bar over all epochs in this process, a table of what workers do elsewhere."""
+    if executor is not None and executor.remote:
+        with JobTable("retraining", folder, shown) as table:
+            yield Noting(make_trainer), table.show
+    else:
+        with RetrainingBar(folder, networks, epochs, shown) as bar:
+            yield bar.watch(make_trainer), None
+
+
+def parent_in(
+    run_dir: Path,
+    trainer: Trainer,
+    space: InheritingSpace,
+    data: pl.LightningDataModule,
+    plan: Retraining,
+    executor: Executor | None = None,
+) -> nn.Module | None:
+    """Fine-tune the parent of a space before a generation, in a folder of its run directory.
+
+    Args:
+        run_dir: of the generation.
+        trainer: made like this one for the parent.
+        space: whose networks are cut out of it.
+        data: images to train and select on.
+        plan: how sub-networks will be trained.
+        executor: where it is trained; in this process if omitted.
+
+    Returns:
+        the trained network; ``None`` if its training failed.
+    """
+    recipe, folder = plan.recipe or Recipe(), run_dir / PARENT
+    shown = trainer.shows_progress
+    with _watched(folder, 1, recipe.epochs, trainer.another(), shown, executor) as (make_trainer, observe):
+        return tuned_parent(space, data, recipe, folder, make_trainer, plan.network, plan.seed, executor, observe)
 
 
 def retrain_in(
@@ -118,6 +160,7 @@ def retrain_in(
     data: pl.LightningDataModule | None,
     plan: Retraining,
     executor: Executor | None = None,
+    source: Path | None = None,
 ) -> Summary:
     """Retrain a report's best architectures.
 
@@ -128,6 +171,7 @@ def retrain_in(
         data: images to train, select and test on.
         plan: what to train, and how.
         executor: where; in this process if omitted.
+        source: run directory of the generation, whose parent is taken over if it fine-tuned one.
 
     Raises:
         ValueError: if there are no images, ``max_epochs`` or ``max_steps`` was set in place of the recipe's epochs, a callback of the
@@ -165,6 +209,7 @@ def retrain_in(
         trainer.shows_progress,
         supernets,
         alone(trainer, executor),
+        None if source is None else source / PARENT,
     )
     finished = [result for result in summary.results if result.status == "finished"]
     counts = {"architectures": len(summary.results), "finished": len(finished)}

@@ -24,9 +24,9 @@ from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_maker
 from ednag.engine.reporting import finish
-from ednag.engine.retraining import FOLDER, Retraining, alone, retrain_in
+from ednag.engine.retraining import FOLDER, Retraining, alone, parent_in, retrain_in
 from ednag.execution import Executor, InProcess
-from ednag.fitness import Fitness
+from ednag.fitness import Fitness, ProbeFitness
 from ednag.fitness.choice import default_fitness
 from ednag.fitness.training import Budget
 from ednag.generation.collection import Collection, Plan
@@ -35,13 +35,16 @@ from ednag.generation.estimate import estimate
 from ednag.generation.report import Report
 from ednag.generation.run import Generation
 from ednag.predictor.budgets import PlannedTraining
-from ednag.retraining.job import TrainerFactory
 from ednag.retraining.module import Recipe
+from ednag.retraining.parent import comes_first
 from ednag.retraining.results import Summary
+from ednag.retraining.training import TrainerFactory
 from ednag.samplers import Sampler
 from ednag.samplers.presets import load_preset
 from ednag.samplers.priors import informed
 from ednag.spaces import SearchSpace
+from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inverted_residual import InvertedResidualNetwork
 
 import_data_modules()
 
@@ -167,14 +170,31 @@ class Trainer(pl.Trainer):
         )
         if dry_run:
             return estimate(generation, datamodule, self.strategy.root_device)
+        folder = Path(self.default_root_dir)
+        if isinstance(fitness, ProbeFitness) and datamodule is not None and comes_first(space, retraining.recipe):
+            self._inherit_tuned(fitness, space, datamodule, retraining, executor)
         callback = GenerationCallback(generation, datamodule, alone(self, executor), asynchronous)
         self._with_seeds(callback, generation.seeds)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
         if retrain:
-            folder = Path(self.default_root_dir) / FOLDER
-            self.summary = retrain_in(folder, self, callback.report, datamodule, retraining, executor)
+            self.summary = retrain_in(
+                folder / FOLDER, self, callback.report, datamodule, retraining, executor, source=folder
+            )
         return callback.report
+
+    def _inherit_tuned(
+        self,
+        fitness: ProbeFitness,
+        space: InheritingSpace,
+        data: pl.LightningDataModule,
+        plan: Retraining,
+        executor: Executor | None,
+    ) -> None:
+        """Fine-tune the parent, and let a probe judge what is cut out of it."""
+        network = parent_in(Path(self.default_root_dir), self, space, data, plan, alone(self, executor))
+        if isinstance(network, InvertedResidualNetwork):
+            fitness.inherit(space.parent().trained(network))
 
     def compare(
         self,
@@ -333,7 +353,8 @@ class Trainer(pl.Trainer):
             ValueError: if there are no images, or ``max_epochs`` was set instead of the recipe's epochs.
         """
         plan = Retraining(recipe, top_k, network, seed, baselines, report_images)
-        return retrain_in(Path(self.default_root_dir), self, Report.load(report), datamodule, plan, executor)
+        found, source = Report.load(report), Path(report).parent
+        return retrain_in(Path(self.default_root_dir), self, found, datamodule, plan, executor, source)
 
     @property
     def max_epochs_asked(self) -> int | None:

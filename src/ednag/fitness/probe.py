@@ -17,7 +17,7 @@ from ednag.fitness.discriminant import best_scale, cross_validated
 from ednag.spaces import SearchSpace
 from ednag.spaces.adaptation import Adaptation
 from ednag.spaces.building import check_options, count_in_closed_form
-from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inheritance import InheritingSpace, Parent
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ class ProbeFitness(Fitness):
 
     Where many sub-networks are right for the same number of images, the cross-entropy ``h`` of their logits (in nats, at
     the scale that makes it least) tells them apart: ``h / (1 + h)`` of one image is deducted, which is less than one.
+
+    Of a parent that was fine-tuned on the task's images (:meth:`inherit`), the probe says what a cut leaves of what it has
+    learned. That ranks sub-networks as they end, where the space's own weights don't (``docs/results.md``).
 
     A larger network gains more by fine-tuning than its probe says. So the odds of an error are multiplied by ``s ** -size``,
     ``s`` the share of the parent's multiply-accumulates: by 1.19 for half of them, at the default (``docs/results.md``
@@ -87,6 +90,15 @@ class ProbeFitness(Fitness):
         self.network, self.size = dict(network or {}), size
         self._losses: dict[int, float] = {}
         self._accuracies: dict[int, float] = {}
+        self._parent: Parent | None = None
+
+    def inherit(self, parent: Parent) -> None:
+        """Cut sub-networks out of these weights, in place of the space's own; called before :meth:`setup`.
+
+        Args:
+            parent: such as the space's, fine-tuned on the training images.
+        """
+        self._parent = parent
 
     def setup(
         self, space: SearchSpace, data: pl.LightningDataModule | None = None, device: torch.device | str = "cpu"
@@ -113,11 +125,19 @@ class ProbeFitness(Fitness):
         self._check_labels(batch.labels, data)
         count = min(256, max(int(self.calibration * len(batch.labels)), 8))
         self._labels, self._classes = batch.labels[count:], batch.num_classes
-        self._digest = hashlib.sha256(batch.images.cpu().numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(batch.images.cpu().numpy().tobytes())
+        for value in self._parent.state.values() if self._parent is not None else ():
+            digest.update(value.cpu().numpy().tobytes())
+        self._digest = digest.hexdigest()
         with torch.inference_mode(False), torch.no_grad():
             images = batch.images.clone()
             self._adaptation = Adaptation(
-                space, images[:count], images[count:], memory=self.memory * 2**20, network=self.network
+                space,
+                images[:count],
+                images[count:],
+                memory=self.memory * 2**20,
+                network=self.network,
+                parent=self._parent,
             )
         self._space, self._shape = space, batch.shape
 
@@ -165,6 +185,15 @@ class ProbeFitness(Fitness):
         parts = {"probe_accuracy": (100, self._accuracies), "probe_nll": (1, self._losses)}
         found = {name: [unit * known.get(key, math.nan) for key in keys] for name, (unit, known) in parts.items()}
         return {n: torch.tensor(v, dtype=torch.float64, device=genes.device) for n, v in found.items()}
+
+    def notes(self) -> list[str]:
+        """Say what sub-networks were cut out of, and what the scores then mean."""
+        if self._parent is None:
+            return []
+        return [
+            "probe: sub-networks were cut out of the parent fine-tuned on the training images, which it knows by heart: scores "
+            "compare networks, and flatter all of them"
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Scores so far, and what they depend on."""

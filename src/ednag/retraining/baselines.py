@@ -14,7 +14,6 @@ from ednag.core.noise import Noise
 from ednag.costs.counting import Costs, count_costs
 from ednag.data.describe import ImageTask
 from ednag.generation.report import Candidate
-from ednag.retraining.finetuning import FineTuning
 from ednag.retraining.module import Recipe
 from ednag.retraining.results import Result
 from ednag.spaces import SearchSpace, TransNAS101Macro
@@ -71,7 +70,7 @@ def plan_baselines(
     limit = _count(space, picked, task, network).macs
     plans = []
     if recipe.fine_tuning is not None and isinstance(space, InheritingSpace):
-        parent = plan_parent(space, recipe, recipe.fine_tuning, network)
+        parent = plan_parent(space, recipe, network)
         plans += [replace(parent, name="linear_probe", recipe=replace(parent.recipe, epochs=0, weights="best")), parent]
     plans.append(_thin_resnet(task, recipe, limit))
     members = _members(space, task, network, limit, seed)
@@ -83,9 +82,13 @@ def plan_baselines(
     return plans
 
 
-def plan_parent(space: InheritingSpace, recipe: Recipe, options: FineTuning, network: Mapping[str, Any]) -> Baseline:
-    """Say how the parent is fine-tuned: as sub-networks are, but taught by nobody."""
-    own = replace(recipe, fine_tuning=options.of_parent())
+def plan_parent(space: InheritingSpace, recipe: Recipe, network: Mapping[str, Any]) -> Baseline:
+    """Say how the parent is fine-tuned: as sub-networks are, but taught by nobody.
+
+    The mean of its weights before and after training is no good: they are too far apart.
+    """
+    tuning = None if recipe.fine_tuning is None else recipe.fine_tuning.of_parent()
+    own = replace(recipe, fine_tuning=tuning, weights="better" if recipe.weights == "mean" else recipe.weights)
     return Baseline("parent", space, _candidate(space, space.largest), own, network)
 
 
@@ -135,7 +138,7 @@ def _thin_resnet(task: ImageTask, recipe: Recipe, limit: int) -> Baseline:
             epochs=FROM_SCRATCH * recipe.epochs,
             label_smoothing=recipe.label_smoothing,
             mixup=0.2,
-            weights=recipe.weights,
+            weights="best" if recipe.weights == "best" else "last",
         )
     return Baseline("thin_resnet", space, _candidate(space, genes), scratch, {"channels": width})
 

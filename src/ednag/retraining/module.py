@@ -51,9 +51,10 @@ class Recipe:
         channels_last: memory layout; on CPUs about 1.5 times as fast as the other. Networks that it would crash
             (:func:`ednag.spaces.memory_format.suits_channels_last`) are trained in the other.
         weights: which weights are tested and exported: the ``last``, as in the benchmarks; the ``best`` by validation
-            accuracy, where with ``fine_tuning`` the weights before training count as an epoch of their own; or the
-            ``better`` of the last and those before training. Where validation images are few, the best of many epochs is
-            one that was lucky.
+            accuracy, where with ``fine_tuning`` the weights before training count as an epoch of their own; the
+            ``better`` of the last and those before training; or, with ``fine_tuning``, the ``mean`` of these two, weight by
+            weight (Wortsman et al. 2022, alpha 0.5), unless those before training are better. Where validation images
+            are few, the best of many epochs is one that was lucky.
         fine_tuning: for networks that inherit weights: how they begin, and what of them is trained; see
             :class:`FineTuning`.
 
@@ -81,6 +82,10 @@ class Recipe:
         least = 1 if self.fine_tuning is None else 0
         if self.epochs < least:
             raise ValueError(f"recipe.epochs must be >= {least}, got {self.epochs}")
+        if self.weights == "mean" and self.fine_tuning is None:
+            raise ValueError(
+                "recipe.weights: mean is for recipe.fine_tuning, where weights before training are worth something; use last"
+            )
         if self.warmup_epochs < 0 or (self.warmup_epochs and self.lr_scheduler is not None):
             raise ValueError(
                 f"recipe.warmup_epochs must be >= 0, and belongs to the default schedule; got {self.warmup_epochs} with "

@@ -101,20 +101,15 @@ def describe_job(
 
 def claim(run_dir: Path, job: dict[str, Any]) -> None:
     """Make the run directory, or check that it is of the same job."""
-    path = run_dir / "job.json"
+    path = run_dir / JOB
     if not path.exists():
         write_json(path, job)
         return
-    known = read_json(path, "the job of a retraining", "choose a new run directory", dict)
-    asked = json.loads(json.dumps(job))
-    noted = known.get("data", {}).get("content", {}) if isinstance(known.get("data"), dict) else {}
-    if noted and "test" not in noted:  # digests of some test images are younger than the run
-        asked["data"]["content"].pop("test", None)
-    different = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
-    if different == ["data"]:
+    different = different_parts(run_dir, job)
+    if list(different) == ["data"]:
         raise ValueError(
             f"the images, or how they are read, are not those that {run_dir} was begun with "
-            f"(different: {differing(known.get('data'), asked['data'])}); resume it with the same ones, wherever they are "
+            f"(different: {different['data']}); resume it with the same ones, wherever they are "
             "(--data.root), or choose a new run directory"
         )
     if different:
@@ -122,3 +117,18 @@ def claim(run_dir: Path, job: dict[str, Any]) -> None:
             f"{run_dir} holds another retraining (different: {', '.join(different)}); resume it with its own "
             "arguments and version of EDNAG, or choose a new run directory"
         )
+
+
+def different_parts(run_dir: Path, job: dict[str, Any]) -> dict[str, str]:
+    """Name the parts in which a job is not that of a run directory, and of its data what differs."""
+    known = read_json(run_dir / JOB, "the job of a retraining", "choose a new run directory", dict)
+    asked = json.loads(json.dumps(job))
+    noted = known.get("data", {}).get("content", {}) if isinstance(known.get("data"), dict) else {}
+    if noted and "test" not in noted:  # digests of some test images are younger than the run
+        asked["data"]["content"].pop("test", None)
+    names = [name for name in {**job, **known} if known.get(name) != asked.get(name)]
+    return {name: differing(known.get(name), asked["data"]) if name == "data" else name for name in names}
+
+
+JOB = "job.json"
+"""What a run directory of a retraining is for."""

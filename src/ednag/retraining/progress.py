@@ -21,9 +21,9 @@ LAST = "last.ckpt"
 """The checkpoint of the last finished epoch."""
 
 BEST = "best.ckpt"
-"""The checkpoint of the epoch whose weights are kept, where the recipe asks for others than the last."""
+"""The weights that are kept, where the recipe asks for others than the last; for their ``mean``, those before training."""
 
-Weights = Literal["last", "best", "better"]
+Weights = Literal["last", "best", "better", "mean"]
 """Which weights are kept, see :class:`ednag.retraining.module.Recipe`."""
 
 
@@ -63,6 +63,18 @@ class EpochCheckpoint(Checkpoint):
         if self.weights != "last":
             self.best = metrics["val/top1"]
             save_state(self.folder / BEST, {"state_dict": classifier.state_dict()})
+
+    def choose(self, classifier: pl.LightningModule, share: float = 0.5) -> None:
+        """Give a classifier that has been trained to its end the weights that are kept; ``share`` is the last ones' in a mean."""
+        if self.weights == "last" or not (self.folder / BEST).exists():
+            return
+        kept = load_state(self.folder / BEST)["state_dict"]
+        if self.weights == "mean":
+            last = classifier.state_dict()
+            kept = {
+                n: v.to(last[n]).lerp(last[n], share) if v.is_floating_point() else last[n] for n, v in kept.items()
+            }
+        classifier.load_state_dict(kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, as primitives."""
