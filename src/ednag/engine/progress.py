@@ -26,15 +26,16 @@ class RetrainingBar:
         networks: how many are planned.
         epochs: of each.
         shown: whether there is a bar at all.
+        parent: whether it is the parent that is trained.
     """
 
-    def __init__(self, folder: Path, networks: int, epochs: int, shown: bool) -> None:
+    def __init__(self, folder: Path, networks: int, epochs: int, shown: bool, parent: bool = False) -> None:
         done = sum((folder / f"{rank:03d}" / METRICS).exists() for rank in range(1, networks + 1))
-        self.networks, self.started, self.end = networks, done, done * epochs
+        self.networks, self.started, self.end, self.parent = networks, done, done * epochs, parent
         self.total = tqdm(
             total=networks * epochs,
             initial=self.end,
-            desc="retraining",
+            desc="fine-tuning the parent" if parent else "retraining",
             unit=" epochs",
             disable=not shown,
             dynamic_ncols=True,
@@ -66,7 +67,8 @@ class RetrainingBar:
         self.networks = max(self.networks, self.started)
         self.total.total = max(self.total.total or 0, self.end)
         self.total.refresh()
-        return NetworkBar(self.total, f"network {self.started} of {self.networks}")
+        title = "fine-tuning the parent" if self.parent else f"network {self.started} of {self.networks}"
+        return NetworkBar(self.total, title)
 
 
 class NetworkBar(pl.Callback):

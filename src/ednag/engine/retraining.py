@@ -115,14 +115,20 @@ def train(
 
 @contextmanager
 def _watched(
-    folder: Path, networks: int, epochs: int, make_trainer: TrainerFactory, shown: bool, executor: Executor | None
+    folder: Path,
+    networks: int,
+    epochs: int,
+    make_trainer: TrainerFactory,
+    shown: bool,
+    executor: Executor | None,
+    parent: bool = False,
 ) -> Iterator[tuple[TrainerFactory, Observer | None]]:
     """Show what trains: a bar over all epochs in this process, a table of what workers do elsewhere."""
     if executor is not None and executor.remote:
         with JobTable("retraining", folder, shown) as table:
             yield Noting(make_trainer), table.show
     else:
-        with RetrainingBar(folder, networks, epochs, shown) as bar:
+        with RetrainingBar(folder, networks, epochs, shown, parent) as bar:
             yield bar.watch(make_trainer), None
 
 
@@ -149,7 +155,7 @@ def parent_in(
     """
     recipe, folder = plan.recipe or Recipe(), run_dir / PARENT
     shown = trainer.shows_progress
-    with _watched(folder, 1, recipe.epochs, trainer.another(), shown, executor) as (make_trainer, observe):
+    with _watched(folder, 1, recipe.epochs, trainer.another(), shown, executor, parent=True) as (make_trainer, observe):
         return tuned_parent(space, data, recipe, folder, make_trainer, plan.network, plan.seed, executor, observe)
 
 
