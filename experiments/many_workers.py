@@ -1,14 +1,14 @@
 """How well many workers are used: a simulated clock, the NAS-Bench-201 table, and evaluations of random duration.
 
     python experiments/many_workers.py --runs 100
-    python experiments/many_workers.py --runs 100 --lies best mean worst --workers 8 32
+    python experiments/many_workers.py --runs 40 --first_seed 1000 --methods asynchronous --workers 8 32
 
 Fitness is the validation accuracy on CIFAR-10 after 200 epochs; an evaluation takes 1 unit on average, log-normal with
 `--spread`. For each number of workers, prints the mean and median number of evaluations begun, and the mean time, until the best
 architecture of the table was evaluated; how much faster that was than with one worker, as a share of ideal; and the share
 of the workers' time that was spent evaluating until `--budget` evaluations had ended. Methods: the default sampler with
 evaluations under way (asynchronous), the same in rounds of as many as there are workers that wait for their slowest
-(synchronous), and asynchronous regularised evolution. The search is the very code that runs with `--executor`.
+(synchronous), and asynchronous regularised evolution and random search. The search is the very code that runs with `--executor`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ednag.benchmarks.locate import SHIPPED
 from ednag.fitness import BenchmarkFitness
-from ednag.samplers import ArchiveDiffusion, RegularisedEvolution, Sampler
+from ednag.samplers import ArchiveDiffusion, RandomSearch, RegularisedEvolution, Sampler
 from ednag.samplers.asynchronous import Asynchronous
 from ednag.spaces import NASBench201
 
@@ -78,11 +78,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8, 32, 128])
-    parser.add_argument("--lies", nargs="+", default=["mean"], choices=["best", "mean", "worst"])
     parser.add_argument("--spread", type=float, default=0.5)
     parser.add_argument("--budget", type=int, default=300, help="evaluations of a run, at most")
-    parser.add_argument("--methods", nargs="+", default=["asynchronous", "synchronous", "evolution"])
+    parser.add_argument("--methods", nargs="+", default=["asynchronous", "synchronous", "evolution", "random"])
     return parser.parse_args()
 
 
@@ -96,7 +96,7 @@ class Found:
     end: float
 
 
-def asynchronous(sampler: Sampler, fitness: BenchmarkFitness, lie: str, clock: Clock, budget: int, seed: int) -> Found:
+def asynchronous(sampler: Sampler, fitness: BenchmarkFitness, clock: Clock, budget: int, seed: int) -> Found:
     """Search with evaluations under way, until the optimum is found and the budget is spent."""
     best = set(fitness.optimum_keys().tolist())
     found = [np.inf, np.inf]
@@ -105,7 +105,7 @@ def asynchronous(sampler: Sampler, fitness: BenchmarkFitness, lie: str, clock: C
         if found[0] == np.inf and int(fitness.space.identity(genes[0, -1])) in best:
             found[:] = [float(clock.begun), clock.now]
 
-    search = Asynchronous(sampler, sampler.init(fitness.space, [seed]), fitness, budget, lie=lie, after_round=heard)
+    search = Asynchronous(sampler, sampler.init(fitness.space, [seed]), fitness, budget, after_round=heard)
     search.run(clock.measure)
     return Found(*found, clock.busy / (clock.workers * clock.now), clock.now)
 
@@ -142,27 +142,24 @@ def main() -> None:
         "| method | workers | found | evaluations, mean | median | time, mean | share of ideal | workers busy | CPU s |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for method, lie in itertools.product(options.methods, options.lies):
-        if method != "asynchronous" and lie != options.lies[0]:
-            continue
+    samplers = {"asynchronous": ArchiveDiffusion, "evolution": RegularisedEvolution, "random": RandomSearch}
+    for method in options.methods:
         alone = 0.0
         for workers in options.workers:
             begun, rows = time.process_time(), []
-            for seed in range(options.runs):
+            for seed in range(options.first_seed, options.first_seed + options.runs):
                 clock = Clock(workers, options.spread, seed)
                 if method == "synchronous":
                     rows.append(synchronous(fitness, clock, options.budget, seed))
                 else:
-                    sampler = ArchiveDiffusion() if method == "asynchronous" else RegularisedEvolution()
-                    rows.append(asynchronous(sampler, fitness, lie, clock, options.budget, seed))
-            told = f"{method} ({lie})" if method == "asynchronous" else method
+                    rows.append(asynchronous(samplers[method](), fitness, clock, options.budget, seed))
             done = [row for row in rows if row.time < np.inf]
             # A run that hasn't found it counts as if it had at its end: means are lower bounds then.
             ends = np.array([min(row.time, row.end) for row in rows])
             counts = np.array([min(row.evaluations, options.budget) for row in rows])
             alone = alone or ends.mean() * workers
             print(
-                f"| {told} | {workers} | {len(done) / len(rows):.3f} | {counts.mean():.1f} | {np.median(counts):.0f} | "
+                f"| {method} | {workers} | {len(done) / len(rows):.3f} | {counts.mean():.1f} | {np.median(counts):.0f} | "
                 f"{ends.mean():.2f} | {alone / (workers * ends.mean()):.2f} | {np.mean([row.used for row in rows]):.3f} | "
                 f"{time.process_time() - begun:.0f} |",
                 flush=True,

@@ -9,6 +9,8 @@ from torch import Tensor
 from ednag.core.archive import INFEASIBLE
 from ednag.samplers import ArchiveDiffusion, LocalSearch, Problem, RandomSearch, RegularisedEvolution, Sampler
 from ednag.samplers.asynchronous import Asynchronous
+from ednag.samplers.base import State
+from ednag.samplers.members import Members
 from ednag.spaces import NASBench201
 
 TARGET = torch.tensor([3, 1, 2, 3, 0, 4])
@@ -65,10 +67,32 @@ def test_the_budget_is_spent_and_nothing_is_evaluated_twice(sampler: Sampler, nu
 
 def test_the_optimum_is_found() -> None:
     sampler, problem = ArchiveDiffusion(), Problem(NASBench201(), "genes")  # isomorphic cells differ in this fitness
-    for lie in ("best", "mean", "worst"):
-        state = sampler.init(problem, [0])
-        state = Asynchronous(sampler, state, Convolutions(), 120, lie=lie).run(Workers(8).measure)
-        assert float(state.archive.fitness.max()) == 6
+    state = sampler.init(problem, [0])
+    state = Asynchronous(sampler, state, Convolutions(), 120).run(Workers(8).measure)
+    assert float(state.archive.fitness.max()) == 6
+
+
+def test_members_are_what_has_ended_and_pending_ones_take_no_place_in_the_window() -> None:
+    sampler, taken = ArchiveDiffusion(window=16), []
+    members_of = sampler._members
+
+    def looked_at(state: State) -> Members:
+        members = members_of(state)
+        taken.append((int(members.real.sum()), int(state.known), state.pending))
+        assert bool((members.worth[members.real] > -torch.inf).all())  # none of the pending ones
+        return members
+
+    sampler._members = looked_at  # type: ignore[method-assign]
+    search(sampler, 60).run(Workers(24).measure)
+    assert any(pending > 16 for _, _, pending in taken)
+    assert all(number == min(known, 16) for number, known, _ in taken)
+
+
+def test_one_worker_finds_what_rounds_find() -> None:
+    sampler, space = ArchiveDiffusion(), NASBench201()
+    there = search(sampler, 40).run(Workers(1).measure)
+    here = sampler.sample(space, Convolutions(), [0], 40)
+    assert torch.equal(there.archive.keys[:, :40], here.archive.keys[:, :40])
 
 
 def test_violators_cost_nothing_and_are_told() -> None:

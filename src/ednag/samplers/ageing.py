@@ -33,7 +33,7 @@ class RegularisedEvolution(Sampler):
         tensor([20])
     """
 
-    asynchronous, takes_lies = True, False
+    asynchronous, heeds_pending = True, False
 
     def __init__(
         self,

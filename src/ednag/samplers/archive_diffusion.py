@@ -24,7 +24,7 @@ from ednag.samplers.parts import in_parts, joined, normal_scores, split
 from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE
 from ednag.samplers.proposals import changed, in_turn, pick, unseen
-from ednag.samplers.surrogate import GaussianProcess
+from ednag.samplers.surrogate import Fitted, GaussianProcess
 from ednag.spaces.base import choices
 
 
@@ -43,6 +43,10 @@ class ArchiveDiffusion(Sampler):
        is proposed, and nothing that is surely beyond a limit (:mod:`ednag.samplers.limits`).
     4. *Restart*: a run that did not improve for ``patience`` neighbourhoods (of all one-gene changes) opens a new epoch,
        as at its beginning with ``initial`` unscreened architectures; steps 1 to 3 see the epoch's members only.
+
+    With evaluations under way (:class:`~ednag.samplers.asynchronous.Asynchronous`), members are those whose score is known; what is
+    pending lowers the surrogate's deviation near it (:meth:`~ednag.samplers.surrogate.Fitted.expecting`), and half as many are
+    proposed at a time.
 
     By default, fitness enters through ranks alone; failures weigh nothing, and what a partial fitness does not know is left
     out. If the pool has nothing new, uniform architectures are looked through, and in spaces of up to 2^17 gene strings all
@@ -164,10 +168,13 @@ class ArchiveDiffusion(Sampler):
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose the most promising new architectures; repeats where a run has fewer than the others, or none left."""
         count = state.archive.count
-        want = (count // self.batch_growth).clamp(self.batch, self.batch_max).where(count > 0, state.memory["opening"])
+        due = (state.memory["opening"] - state.pending).clamp(min=0)
+        want = (count // self.batch_growth).clamp(self.batch, self.batch_max).where(count > 0, due)
+        if state.pending:  # each is chosen with the others in mind, and the next one will know more
+            want = (want // self.batch).clamp(min=1)
         if bool(state.memory["exhausted"].all()):
             return state, state.archive.genes[:, :1]
-        opening = state.memory["opening"] > 0
+        opening = due > 0
         if state.step == 0:
             pool, score = self._first(state)
             score = score.where(permitted(state.problem, pool), -torch.inf)
@@ -207,7 +214,7 @@ class ArchiveDiffusion(Sampler):
 
     def _members(self, state: State) -> Members:
         """Look back over the current epochs, at most ``window`` members."""
-        count = state.archive.count[:, None]
+        count = state.known[:, None]
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         real = (place < count) & (place >= state.memory["epoch"][:, None])
         fitness = state.archive.fitness[:, : place.shape[1]]
@@ -264,7 +271,7 @@ class ArchiveDiffusion(Sampler):
 
     def _judge(self, state: State, members: Members) -> State:
         """Choose the surrogate's nugget and scale anew in runs whose epoch has grown by an eighth since."""
-        count, memory = state.archive.count, state.memory
+        count, memory = state.known, state.memory
         due = (count >= memory["judge"]).nonzero().flatten()
         model = self.surrogate
         if model is None or len(model.nuggets) * len(model.scales) == 1 or len(due) == 0:
@@ -300,12 +307,23 @@ class ArchiveDiffusion(Sampler):
             )
         ]
 
+        fitted = self._expecting(state, fitted, memory["nugget"])
+
         def score(pool: Tensor) -> Tensor:
             more = () if priors is None else (priors(pool, space.valid(pool)),)
             parts = split(model.embed(space, pool), *more)
             return joined([one.bound(*part) for one, part in zip(fitted, parts, strict=True)])
 
         return score
+
+    def _expecting(self, state: State, fitted: list[Fitted], nugget: Tensor) -> list[Fitted]:
+        """Take the latest ``window`` of pending evaluations into account, if there are any; of one run only."""
+        if state.pending == 0:
+            return fitted
+        count = int(state.archive.count)
+        latest = state.archive.genes[:, count - min(state.pending, self.window) : count]
+        process = fitted[0].process
+        return [fitted[0].expecting(state.space, process.embed(state.space, latest), nugget)]
 
     def _climb(
         self, state: State, members: Members, pool: Tensor, score: Callable[[Tensor], Tensor]

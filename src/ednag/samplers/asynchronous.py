@@ -6,17 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ednag.core.archive import Archive, feasible
+from ednag.core.archive import Archive
 from ednag.samplers.base import PATIENCE, Sampler, State, log_end
 from ednag.samplers.problem import FitnessFunction, violators
-
-Lie = Literal["best", "mean", "worst"]
-"""What a pending evaluation is taken for, among the values of the run so far."""
 
 
 class Measure(Protocol):
@@ -32,9 +29,9 @@ class Measure(Protocol):
 class Asynchronous:
     """One run of a sampler, with evaluations under way.
 
-    Before the sampler is asked, it is told a lie about each pending evaluation, as if that had ended (the "constant liar" of
-    Ginsbourger, Le Riche & Carraro 2010), so that it proposes something else. The state that it keeps hears the truth
-    only, one evaluation after the other, in the order in which they end. A sampler says by
+    When the sampler is asked, pending evaluations are the latest of its archive, without a score, and
+    :attr:`~ednag.samplers.base.State.pending` says how many, so that it proposes something else. What it remembers is of
+    evaluations that have ended, told one after the other in the order in which they end. A sampler says by
     :attr:`~ednag.samplers.base.Sampler.asynchronous` whether it can work so.
 
     Args:
@@ -43,7 +40,6 @@ class Asynchronous:
         fitness: knows the score of what has been measured, and which architectures violate a constraint.
         evaluations: distinct architectures that the run may evaluate; ``None`` for no limit but the space.
         pending: architectures under way when the run was interrupted, int64 ``(L,)``.
-        lie: what a pending evaluation is taken for.
         after_round: called whenever the sampler has learned something, with the state, genes ``(1, N, L)`` and their fitness.
 
     Attributes:
@@ -60,7 +56,6 @@ class Asynchronous:
         fitness: FitnessFunction,
         evaluations: int | None = None,
         pending: Sequence[Tensor] = (),
-        lie: Lie = "mean",
         after_round: Callable[[State, Tensor, Tensor], None] | None = None,
     ) -> None:
         if not sampler.asynchronous or len(state.noise) != 1:
@@ -69,7 +64,7 @@ class Asynchronous:
             )
         self.sampler, self.fitness, self.evaluations = sampler, fitness, evaluations
         self.state = replace(state, problem=state.problem.told_by(fitness))
-        self.lie, self.after_round = lie, after_round
+        self.after_round = after_round
         self._pending: dict[int, Tensor] = {}
         self._queue: deque[Tensor] = deque()
         for genes in pending:
@@ -108,30 +103,28 @@ class Asynchronous:
         """Whether the budget, or the space, allows for another evaluation beside the pending ones."""
         return bool(self.state.problem.running(self.state.archive, self.evaluations, len(self._pending)))
 
-    def _believed(self) -> Archive:
-        """The archive, with a lie about each pending evaluation."""
+    def _with_pending(self) -> Archive:
+        """The archive, with the pending evaluations at its end."""
         archive = self.state.archive
         if not self._pending:
             return archive
         genes = torch.stack(self.pending)[None]
         keys = self.state.problem.key(genes)
-        values = archive.fitness[archive.filled & feasible(archive.fitness)]
-        told = 0.0
-        if len(values):
-            told = float(values.mean() if self.lie == "mean" else values.max() if self.lie == "best" else values.min())
-        lies = torch.full(keys.shape, told, dtype=torch.float64, device=genes.device)
+        unknown = torch.full(keys.shape, -torch.inf, dtype=torch.float64, device=genes.device)
         return archive.add(
-            keys, genes, lies, torch.ones_like(keys, dtype=torch.bool), torch.zeros_like(archive.lookups), passing=True
+            keys,
+            genes,
+            unknown,
+            torch.ones_like(keys, dtype=torch.bool),
+            torch.zeros_like(archive.lookups),
+            passing=True,
         )
 
     def _ask(self) -> bool:
         """Ask the sampler, keep what is new, and tell it about the rest; returns whether anything was new."""
         known = self.state
-        if self._pending and self.sampler.takes_lies:
-            believed = self._believed()
-            genes = torch.stack(self.pending)[None]
-            values = believed.fitness[:, int(known.archive.count) : int(believed.count)]
-            known = self.sampler.tell(replace(known, archive=believed), genes, values)
+        if self._pending and self.sampler.heeds_pending:
+            known = replace(known, archive=self._with_pending(), pending=len(self._pending))
         asked, genes = self.sampler.ask(known)
         changed = {name: value for name, value in asked.memory.items() if value is not known.memory.get(name)}
         archive = self.state.archive.looked_up(asked.archive.lookups - known.archive.lookups)

@@ -29,6 +29,8 @@ class State:
         archive: everything evaluated so far.
         step: steps taken.
         memory: what the algorithm carries from step to step, tensors with leading dimension ``R``.
+        pending: how many of the latest architectures in the archive of each run are still being evaluated: nobody knows
+            their scores. Other than 0 only while an asynchronous sampler is asked; it is no part of :meth:`state_dict`.
 
     Examples:
         >>> from ednag.samplers import RandomSearch
@@ -45,6 +47,12 @@ class State:
     archive: Archive
     step: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
+    pending: int = 0
+
+    @property
+    def known(self) -> Tensor:
+        """Number of architectures whose scores are known, int64 ``(R,)``."""
+        return self.archive.count - self.pending if self.pending else self.archive.count
 
     @property
     def space(self) -> SearchSpace:
@@ -104,8 +112,8 @@ class Sampler(ABC):
     asynchronous: bool = False
     """Whether :meth:`tell` may be given a part of what was asked for, in any order, and :meth:`ask` called before."""
 
-    takes_lies: bool = True
-    """Whether an asynchronous sampler is to be told a lie about pending evaluations before it is asked for more."""
+    heeds_pending: bool = True
+    """Whether an asynchronous sampler is to be told which evaluations are pending when it is asked for more."""
 
     leaves: bool = True
     """Whether a run that is over can leave the others; :meth:`sample` goes on with the rest then."""

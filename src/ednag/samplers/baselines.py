@@ -25,7 +25,7 @@ class RandomSearch(Sampler):
         tensor([20, 20])
     """
 
-    asynchronous, takes_lies = True, False
+    asynchronous, heeds_pending = True, False
 
     def __init__(self, batch: int = 10) -> None:
         if batch < 1:

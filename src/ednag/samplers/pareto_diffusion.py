@@ -94,7 +94,7 @@ class ParetoDiffusion(ArchiveDiffusion):
 
     def _members(self, state: State) -> FrontMembers:
         """Look back over the archive, at most ``window`` members; what violated a limit has no fitness and is left out."""
-        count = state.archive.count[:, None]
+        count = state.known[:, None]
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         fitness = state.archive.fitness[:, : place.shape[1]]
         real = (place < count) & (feasible(fitness) | ((fitness == -torch.inf) & (not state.problem.partial)))
@@ -121,6 +121,7 @@ class ParetoDiffusion(ArchiveDiffusion):
         problem, opening = state.problem, state.memory["opening"] > 0
         known = self.surrogate.embed(problem.space, members.genes)
         fitted = self.surrogate.fit(problem.space, known, members.target, members.real)
+        (fitted,) = self._expecting(state, [fitted], state.memory["nugget"])
 
         def score(pool: Tensor) -> Tensor:
             asked = fitted.process.embed(problem.space, pool)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ednag.samplers.calibration import random_valid
+from ednag.samplers.expected import Expected
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import gene_strings
 
@@ -52,6 +53,7 @@ class Fitted(NamedTuple):
         scale: see :meth:`GaussianProcess.kernel`, ``(R,)``; ``None`` for 1.
         centre: mean of the priors over members, float64 ``(R, 1, P)``; ``None`` if there are no priors.
         share: coefficients of the priors, float64 ``(R, P, 1)``; ``None`` likewise.
+        expected: what is being evaluated, see :meth:`expecting`; ``None`` for nothing.
     """
 
     process: GaussianProcess
@@ -64,6 +66,26 @@ class Fitted(NamedTuple):
     scale: Tensor | None
     centre: Tensor | None
     share: Tensor | None
+    expected: Expected | None = None
+
+    def expecting(self, space: SearchSpace, pending: Tensor, nugget: Tensor) -> Fitted:
+        """Take into account what is being evaluated: the mean stays, and the deviation is what will be left of it.
+
+        As if each had turned out as the mean says (the hallucinated observations of Desautels, Krause & Burdick 2014,
+        "Parallelizing exploration-exploitation tradeoffs in Gaussian process bandit optimization", section 4).
+
+        Args:
+            space: what the genes mean.
+            pending: see :meth:`GaussianProcess.embed`, ``(R, P, D)``.
+            nugget: as for :meth:`GaussianProcess.fit`, ``(R,)``.
+        """
+        every = torch.ones(pending.shape[:2], dtype=torch.bool, device=pending.device)
+        facing = self.process.facing(space, pending, every)
+        known = self.process.facing_kernel(pending, self.facing, self.scale)
+        v = torch.linalg.solve_triangular(self.factor, known.mT, upper=False)
+        covariance = self.process.facing_kernel(pending, facing, self.scale) - v.mT @ v
+        covariance.diagonal(dim1=-2, dim2=-1).add_(nugget[:, None])
+        return self._replace(expected=Expected(facing, v, torch.linalg.cholesky_ex(covariance).L))
 
     def predict(self, asked: Tensor, prior: Tensor | None = None) -> Prediction:
         """Predict architectures ``(R, N, D)``, of which the priors say ``(R, N, P)``."""
@@ -72,7 +94,12 @@ class Fitted(NamedTuple):
         mean = (cross @ self.weight).squeeze(-1)
         if prior is not None and self.centre is not None and self.share is not None:
             mean = mean + ((prior - self.centre) @ self.share).squeeze(-1)
-        left = (1 - torch.linalg.vector_norm(v, dim=-2).square()).clamp(min=1e-6)
+        left = 1 - torch.linalg.vector_norm(v, dim=-2).square()
+        if self.expected is not None:
+            left = left - self.expected.explained(
+                self.process.facing_kernel(asked, self.expected.facing, self.scale), v
+            )
+        left = left.clamp(min=1e-6)
         return Prediction(mean, self.signal[:, None] * left.sqrt(), self.luck)
 
     def bound(self, asked: Tensor, prior: Tensor | None = None) -> Tensor:
