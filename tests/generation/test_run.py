@@ -351,3 +351,12 @@ def test_a_state_of_another_version_is_refused_in_one_sentence(tmp_path: Path) -
     save_state(tmp_path / "state.pt", {**state, "plan": "of an earlier version"})
     with pytest.raises(ValueError, match="or of another version of EDNAG"):
         go()
+
+
+@pytest.mark.parametrize("told", ["soon", "nan", "inf", "-1", ""])
+def test_a_time_between_states_that_never_comes_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ednag.generation.run import _save_seconds
+
+    monkeypatch.setenv("EDNAG_SAVE_SECONDS", told)
+    with pytest.raises(ValueError, match="EDNAG_SAVE_SECONDS must be a number of seconds"):
+        _save_seconds()

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -71,8 +72,11 @@ def without_interrupts() -> Iterator[None]:
 
     This one hears of it after.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    hidden = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, hidden)
     try:
+        resource_tracker.ensure_running()  # else the first process starts it, which lets SIGINT through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, hidden)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,22 @@ from ednag.samplers import ParetoDiffusion, Problem, Sampler, State
 from ednag.samplers.asynchronous import Asynchronous
 from ednag.samplers.posterior import likely_worth
 from ednag.spaces import SearchSpace
+
+
+def _save_seconds() -> float:
+    """Least time between two saved states, as the environment says.
+
+    Raises:
+        ValueError: if that is no number, or none that time can reach.
+    """
+    told = os.environ.get("EDNAG_SAVE_SECONDS", "5")
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"EDNAG_SAVE_SECONDS must be a number of seconds, 0 or more, got {told!r}")
+    return seconds
 
 
 @dataclass
@@ -80,7 +97,7 @@ class Generation:
     objective: str | None = None
     reference: tuple[float, float] | None = None
     distinct: Literal["isomorphism", "genes"] | None = None
-    save_seconds: float = field(default_factory=lambda: float(os.environ.get("EDNAG_SAVE_SECONDS", "5")))
+    save_seconds: float = field(default_factory=lambda: _save_seconds())
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
