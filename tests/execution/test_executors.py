@@ -125,7 +125,7 @@ def test_mistakes_with_ray_are_told(tmp_path: Path, cluster: None, monkeypatch: 
 
 
 def test_mistakes_without_ray_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"2 workers of 1000 cores .* are more than there are"):
+    with pytest.raises(ValueError, match=r"2 workers of 1000 cores .* are more than there are .*; use smaller"):
         Processes(workers=2, resources=Resources(cpu=1000)).check(tmp_path)
     for wrong in ({"workers": 0}, {"retries": -1}, {"time_limit": 0.0}):
         for kind in (Processes, Ray):

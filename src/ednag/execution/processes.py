@@ -64,9 +64,10 @@ class Processes(Pooled):
         total = {"cpu": float(cores()), "gpu": float(torch.cuda.device_count())}
         if self.workers > (most := self.shares(total)):
             asked = f"{self.workers} workers of {self.resources.cpu or 0:g} cores and {self.resources.gpu:g} GPUs"
+            instead = f"use at most --executor.workers {most}, or smaller" if most else "use smaller"
             raise ValueError(
                 f"{asked} are more than there are ({total['cpu']:g} cores, {total['gpu']:g} GPUs); "
-                f"use at most --executor.workers {most}, or smaller --executor.resources"
+                f"{instead} --executor.resources"
             )
 
     @contextmanager
