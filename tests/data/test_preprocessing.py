@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from ednag.data import CIFAR10, ImageFolder, NumpyImages
 from ednag.data.decoding import Levels, read_image
 from ednag.data.folders import images_below
-from ednag.data.preprocessing import Preprocessing
+from ednag.data.preprocessing import Preprocessing, check_room
 from tests.data.many_kinds import scene, write_photographs
 
 PLAIN = Preprocessing((24, 24), 3, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -114,3 +114,13 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     assert len(files) == 138
     assert all(read_image(path, levels=Levels(0, 4095)).shape[0] == 3 for path in files)
     assert CIFAR10().preprocessing.crop_mode == "center"
+
+
+def test_more_images_than_memory_are_refused_before_any_is_made() -> None:
+    from ednag.data import Digits
+
+    with pytest.raises(ValueError, match=r"1,000,000 x 1,000,000 pixels take .* GiB.*smaller image_size"):
+        Digits(image_size=1_000_000).setup()
+    check_room(1797, (224, 224), 3)
+    with pytest.raises(ValueError, match="GiB"):
+        check_room(10**9, (224, 224), 3)

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from ednag.data.decoding import read_image
 from ednag.data.folders import Listing
 from ednag.data.pixels import content_digest
-from ednag.data.preprocessing import Preprocessing
+from ednag.data.preprocessing import Preprocessing, check_room
 
 Batch = tuple[Tensor, Tensor]
 """Images ``(B, C, H, W)`` and labels, int64 ``(B,)``."""
@@ -98,6 +98,7 @@ class MemoryImages(Dataset[Batch]):
     ) -> MemoryImages:
         """Decode files once, each scaled and cut to its size; ``reduced`` decodes large JPEGs roughly."""
         least = 2 * max(preprocessing.image_size) if reduced else None
+        check_room(len(listing.files), preprocessing.image_size, preprocessing.channels)
         pixels = torch.empty((len(listing.files), *preprocessing.image_size, preprocessing.channels), dtype=torch.uint8)
         for i, path in enumerate(listing.files):
             pixels[i] = preprocessing.read(path, least).permute(1, 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,10 +170,31 @@ class Preprocessing:
         )
 
 
+def check_room(number: int, size: tuple[int, int], channels: int) -> None:
+    """Refuse images that this machine can't hold in memory, before any is made.
+
+    Args:
+        number: of images.
+        size: their height and width.
+        channels: of each.
+
+    Raises:
+        ValueError: if they would take more than all of the memory.
+    """
+    needed = number * size[0] * size[1] * channels
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > whole:
+        raise ValueError(
+            f"{number:,} images of {size[0]:,} x {size[1]:,} pixels take {needed / 2**30:,.0f} GiB, and this machine has "
+            f"{whole / 2**30:,.0f}; choose a smaller image_size"
+        )
+
+
 def fit_arrays(pixels: Tensor, size: int) -> Tensor:
     """Scale images of one shape, uint8 ``(n, H, W, C)`` to ``(n, size, size, C)``, as ``squash`` does."""
     if tuple(pixels.shape[1:3]) == (size, size):
         return pixels
+    check_room(len(pixels), (size, size), pixels.shape[-1])
     squash = Preprocessing((size, size), pixels.shape[-1], crop_mode="squash")
     return torch.stack([squash.fit_pixels(one.permute(2, 0, 1)).permute(1, 2, 0) for one in pixels])
 
