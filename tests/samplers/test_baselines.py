@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from ednag.samplers import LocalSearch, Problem, RandomSearch, RegularisedEvolution, Sampler
+from ednag.samplers.ageing import Herd
 from ednag.spaces import SearchSpace
 from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
 
@@ -24,6 +26,12 @@ class TestLocalSearch(SamplerChecks):
         """Every one-gene improvement exists, so no run may end below the optimum."""
         state = LocalSearch().sample(SPACE, closeness, list(range(5)), 200)
         assert torch.isin(state.archive.keys, SPACE.identity(TARGET)).any(1).all()
+
+
+def test_a_herd_knows_what_was_evaluated_and_nothing_at_first() -> None:
+    keys, scores = np.array([7, 3, 9]), np.array([0.5, -np.inf, 0.25])
+    assert [Herd([], [], keys, scores).known(key) for key in (9, 3, 7, 4)] == [0.25, -np.inf, 0.5, None]
+    assert Herd([], [], keys[:0], scores[:0]).known(7) is None
 
 
 def test_the_oldest_member_dies_first() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ednag.core.noise import Noise
@@ -50,12 +51,10 @@ class RegularisedEvolution(Sampler):
             return state, state.space.random(state.noise, self.population)
         archive, numbers = state.archive, Numbers(state.problem)
         members, values = (state.memory[name].numpy(force=True) for name in ("genes", "fitness"))
-        told = (archive.keys.tolist(), archive.fitness.tolist(), archive.count.tolist())
+        keys, scores = (of.numpy(force=True) for of in (archive.keys, archive.fitness))
         herds, mutants = [], []
-        for run, (keys, scores, count) in enumerate(zip(*told, strict=True)):
-            herd = Herd(
-                members[run].tolist(), values[run].tolist(), dict(zip(keys[:count], scores[:count], strict=True))
-            )
+        for run, count in enumerate(archive.count.tolist()):
+            herd = Herd(members[run].tolist(), values[run].tolist(), keys[run, :count], scores[run, :count])
             mutants.append(herd.mutant(state.noise.of([run]), numbers, self.tournament))
             herds.append(herd)
         device, looked_up = archive.genes.device, torch.tensor([herd.looked_up for herd in herds])
@@ -122,14 +121,16 @@ class Herd:
     Attributes:
         genes: of the members, the oldest first.
         fitness: of the members.
-        known: fitness by number of what was evaluated.
+        keys: numbers of what was evaluated, int64 ``(m,)``.
+        scores: fitness of those, float64 ``(m,)``.
         looked_up: how many valid mutants were known.
         born: how many mutants became members.
     """
 
     genes: list[list[int]]
     fitness: list[float]
-    known: dict[int, float]
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float64]
     looked_up: int = 0
     born: int = 0
 
@@ -152,7 +153,7 @@ class Herd:
             step = 1 + min(int(shift * np.float32(high - 1)), high - 2)
             child = [*parent[:place], (parent[place] + step) % high, *parent[place + 1 :]]
             key = numbers(tuple(child), tuple(parent), noise.device)
-            value = self.known.get(key) if key >= 0 else -torch.inf
+            value = self.known(key) if key >= 0 else -torch.inf
             if value is None or turn == TRIES - 1:
                 break
             self.looked_up += key >= 0
@@ -161,6 +162,11 @@ class Herd:
             self.fitness.append(value)
             del self.genes[0], self.fitness[0]
         return child
+
+    def known(self, key: int) -> float | None:
+        """Fitness of what has a number; ``None`` if it was not evaluated."""
+        places = np.flatnonzero(self.keys == key)
+        return float(self.scores[places[0]]) if len(places) else None
 
     def after(self, old: Any, new: list[Any]) -> Any:
         """What is known of the members, an array of which ``old`` is the one before mutants were made."""

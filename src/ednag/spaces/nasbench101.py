@@ -239,7 +239,7 @@ def prune(genes: Tensor) -> Tensor:
         int64 ``(*B, 26)``: removed edges are 0, and so are the operations of removed vertices; all edges are 0 if
         input and output are not connected.
     """
-    source, target = (torch.tensor(ends, device=genes.device) for ends in zip(*EDGES, strict=True))
+    source, target = _ends(genes.device)
     matrix = _matrix(genes).bool()
     fed, used = torch.zeros_like(matrix[..., 0]), torch.zeros_like(matrix[..., 0])
     fed[..., 0] = used[..., -1] = True
@@ -252,9 +252,16 @@ def prune(genes: Tensor) -> Tensor:
     return genes * alive
 
 
+@lru_cache(maxsize=8)
+def _ends(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Source and target of each edge gene, int64 ``(21,)``."""
+    source, target = (torch.tensor(ends, device=device) for ends in zip(*EDGES, strict=True))
+    return source, target
+
+
 def _matrix(genes: Tensor) -> Tensor:
     """Adjacency matrix, int64 ``(*B, 7, 7)``, of genes ``(*B, 26)``."""
-    source, target = (torch.tensor(ends, device=genes.device) for ends in zip(*EDGES, strict=True))
+    source, target = _ends(genes.device)
     edge = genes[..., : len(EDGES)]
     matrix = edge.new_zeros((*edge.shape[:-1], VERTICES, VERTICES))
     matrix[..., source, target] = edge
