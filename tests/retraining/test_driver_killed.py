@@ -105,7 +105,8 @@ def test_a_killed_driver_leaves_no_worker_and_its_run_goes_on(kind: str, tmp_pat
     driver.wait()
     assert int(hangs.read_text()) in started
     finished = (run / "001/metrics.json").read_bytes(), (run / "001/metrics.json").stat().st_mtime_ns
-    assert wait_for(lambda: not started & set(parents()), 30), started & set(parents())
+    assert wait_for(lambda: int(hangs.read_text()) not in parents(), 30)
+    assert wait_for(lambda: not started & set(parents()), 120), started & set(parents())  # Ray's agents take a minute
 
     summary = go(report, run, InProcess(), short_trainer(limit_train_batches=2))
     assert [result.status for result in summary.results] == ["finished", "finished"]
