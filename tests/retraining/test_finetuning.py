@@ -204,7 +204,7 @@ def test_the_mean_of_the_weights_before_and_after_training(tmp_path: Path) -> No
     assert int(trained.network.num_batches_tracked) == 3  # a count is no weight
     checkpoint.choose(trained, share=0.0)
     assert trained.network.weight.tolist() == [1.0, 1.0]
-    with pytest.raises(ValueError, match="mean is for recipe.fine_tuning"):
+    with pytest.raises(ValueError, match="mean is for recipe"):
         Recipe(weights="mean")
 
 
