@@ -106,7 +106,7 @@ class Measurement:
             optimizer=optimizer,  # type: ignore[arg-type]
             warmup_epochs=1,
             label_smoothing=0.05,
-            weights="mean" if through_parent else "better",
+            weights="likeliest",
             fine_tuning=options if through_parent else options.of_parent(),
         )
 

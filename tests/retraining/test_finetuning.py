@@ -47,7 +47,7 @@ def recipe(lr: float = 1e-3, epochs: int = 2, weights: Weights = "best", **optio
     return Recipe(epochs=epochs, optimizer=optimizer, weights=weights, fine_tuning=fine)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("weights", ["best", "better", "mean"])
+@pytest.mark.parametrize("weights", ["best", "better", "likeliest"])
 def test_a_head_in_closed_form_is_better_than_chance_and_training_never_makes_it_worse(
     weights: Weights, patterns: Path, tmp_path: Path, silent: MakeTrainer
 ) -> None:
@@ -197,15 +197,14 @@ def test_the_mean_of_the_weights_before_and_after_training(tmp_path: Path) -> No
             torch.nn.init.constant_(self.network.weight, level)
             self.network.num_batches_tracked.fill_(int(level))
 
-    checkpoint, trained = EpochCheckpoint(tmp_path, 0, "mean"), Classifier(3.0)
+    checkpoint, trained = EpochCheckpoint(tmp_path, 0, "likeliest"), Classifier(3.0).state_dict()
     checkpoint.begin(Classifier(1.0), {"val/top1": 50.0})
-    checkpoint.choose(trained)
-    assert trained.network.weight.tolist() == [2.0, 2.0]
-    assert int(trained.network.num_batches_tracked) == 3  # a count is no weight
-    checkpoint.choose(trained, share=0.0)
-    assert trained.network.weight.tolist() == [1.0, 1.0]
-    with pytest.raises(ValueError, match="mean is for recipe"):
-        Recipe(weights="mean")
+    mean = checkpoint.kept(trained, 0.5)
+    assert mean["network.weight"].tolist() == [2.0, 2.0]
+    assert int(mean["network.num_batches_tracked"]) == 3  # a count is no weight
+    assert checkpoint.kept(trained, 0.0)["network.weight"].tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="likeliest is for recipe"):
+        Recipe(weights="likeliest")
 
 
 def test_divergence_is_kullback_and_leiblers() -> None:

@@ -18,7 +18,7 @@ from tests.retraining.test_finetuning import SPACE, MakeTrainer, images
 def recipe(epochs: int = 1) -> Recipe:
     optimizer = partial(torch.optim.AdamW, lr=1e-3)
     options = FineTuning(calibration=40, through_parent=True, distillation=0.5)
-    return Recipe(epochs=epochs, optimizer=optimizer, weights="mean", fine_tuning=options)  # type: ignore[arg-type]
+    return Recipe(epochs=epochs, optimizer=optimizer, weights="likeliest", fine_tuning=options)  # type: ignore[arg-type]
 
 
 def test_a_parent_comes_first_where_networks_are_cut_out_of_it() -> None:

@@ -83,13 +83,9 @@ def plan_baselines(
 
 
 def plan_parent(space: InheritingSpace, recipe: Recipe, network: Mapping[str, Any]) -> Baseline:
-    """Say how the parent is fine-tuned: as sub-networks are, but taught by nobody.
-
-    The mean of its weights before and after training is no good: they are too far apart.
-    """
+    """Say how the parent is fine-tuned: as sub-networks are, but taught by nobody."""
     tuning = None if recipe.fine_tuning is None else recipe.fine_tuning.of_parent()
-    own = replace(recipe, fine_tuning=tuning, weights="better" if recipe.weights == "mean" else recipe.weights)
-    return Baseline("parent", space, _candidate(space, space.largest), own, network)
+    return Baseline("parent", space, _candidate(space, space.largest), replace(recipe, fine_tuning=tuning), network)
 
 
 def verdict(results: Sequence[Result], baselines: Sequence[Result]) -> str:

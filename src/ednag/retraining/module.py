@@ -52,9 +52,9 @@ class Recipe:
             (:func:`ednag.spaces.memory_format.suits_channels_last`) are trained in the other.
         weights: which weights are tested and exported: the ``last``, as in the benchmarks; the ``best`` by validation
             accuracy, where with ``fine_tuning`` the weights before training count as an epoch of their own; the
-            ``better`` of the last and those before training; or, with ``fine_tuning``, the ``mean`` of these two, weight by
-            weight (Wortsman et al. 2022, alpha 0.5), unless those before training are better. Where validation images
-            are few, the best of many epochs is one that was lucky.
+            ``better`` of the last and those before training; or, with ``fine_tuning``, of these two and their mean (Wortsman
+            et al. 2022, alpha 0.5) the ``likeliest``, which have the least validation loss. Where validation images are
+            few, the best of many epochs by accuracy is one that was lucky.
         fine_tuning: for networks that inherit weights: how they begin, and what of them is trained; see
             :class:`FineTuning`.
 
@@ -82,9 +82,9 @@ class Recipe:
         least = 1 if self.fine_tuning is None else 0
         if self.epochs < least:
             raise ValueError(f"recipe.epochs must be >= {least}, got {self.epochs}")
-        if self.weights == "mean" and self.fine_tuning is None:
+        if self.weights == "likeliest" and self.fine_tuning is None:
             raise ValueError(
-                "recipe.weights: mean is for recipe.fine_tuning, where weights before training are worth something; use last"
+                "recipe.weights: likeliest is for recipe.fine_tuning, where weights before training are worth something; use last"
             )
         if self.warmup_epochs < 0 or (self.warmup_epochs and self.lr_scheduler is not None):
             raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from ednag.core.reading import reading
 from ednag.core.storage import PART, load_state, save_state
@@ -21,9 +22,9 @@ LAST = "last.ckpt"
 """The checkpoint of the last finished epoch."""
 
 BEST = "best.ckpt"
-"""The weights that are kept, where the recipe asks for others than the last; for their ``mean``, those before training."""
+"""The weights that are kept, where the recipe asks for others than the last; of the ``likeliest``, those before training."""
 
-Weights = Literal["last", "best", "better", "mean"]
+Weights = Literal["last", "best", "better", "likeliest"]
 """Which weights are kept, see :class:`ednag.retraining.module.Recipe`."""
 
 
@@ -64,17 +65,22 @@ class EpochCheckpoint(Checkpoint):
             self.best = metrics["val/top1"]
             save_state(self.folder / BEST, {"state_dict": classifier.state_dict()})
 
-    def choose(self, classifier: pl.LightningModule, share: float = 0.5) -> None:
-        """Give a classifier that has been trained to its end the weights that are kept; ``share`` is the last ones' in a mean."""
-        if self.weights == "last" or not (self.folder / BEST).exists():
-            return
-        kept = load_state(self.folder / BEST)["state_dict"]
-        if self.weights == "mean":
-            last = classifier.state_dict()
-            kept = {
-                n: v.to(last[n]).lerp(last[n], share) if v.is_floating_point() else last[n] for n, v in kept.items()
-            }
-        classifier.load_state_dict(kept)
+    def kept(self, last: Mapping[str, Tensor], share: float | None = None) -> dict[str, Tensor]:
+        """Return the weights that are kept of a training that has ended.
+
+        Args:
+            last: the weights that it ended with.
+            share: of these in a mean with the weights before training, in 0..1; as ``weights`` says if omitted.
+        """
+        if not (self.folder / BEST).exists() or (share is None and self.weights == "last"):
+            return dict(last)
+        noted: dict[str, Tensor] = load_state(self.folder / BEST)["state_dict"]
+        if share is None:
+            return noted
+        return {
+            name: value.to(last[name]).lerp(last[name], share) if value.is_floating_point() else last[name]
+            for name, value in noted.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, as primitives."""

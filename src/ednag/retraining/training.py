@@ -250,13 +250,24 @@ class Job:
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        checkpoint.choose(classifier)
         how: dict[str, Any] = {"datamodule": data, "verbose": False, "weights_only": True}
-        found = trainer.validate(classifier, **how)[0]
-        if self.recipe.weights == "mean" and found["val/top1"] < checkpoint.start["val/top1"]:
-            checkpoint.choose(classifier, share=0.0)
-            found = trainer.validate(classifier, **how)[0]
+        found = self.validated(trainer, classifier, checkpoint, how)
         return {**found, **trainer.test(classifier, **how)[0]}
+
+    def validated(
+        self, trainer: pl.Trainer, classifier: ImageClassifier, checkpoint: EpochCheckpoint, how: dict[str, Any]
+    ) -> Mapping[str, float]:
+        """Give a trained classifier the weights that are kept, and return their validation metrics."""
+        last = {name: value.clone() for name, value in classifier.state_dict().items()}
+        shares = (1.0, 0.5, 0.0) if self.recipe.weights == "likeliest" else (None,)
+        found: list[Mapping[str, float]] = []
+        for share in shares:
+            classifier.load_state_dict(checkpoint.kept(last, share))
+            found.append(trainer.validate(classifier, **how)[0])
+        losses = [one["val/nll"] if math.isfinite(one["val/nll"]) else math.inf for one in found]
+        best = losses.index(min(losses))
+        classifier.load_state_dict(checkpoint.kept(last, shares[best]))
+        return found[best]
 
     def describe(self) -> dict[str, Any]:
         """Everything that is needed to build the network again, as in ``architecture.json``."""
