@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ednag.core.interruption import ENDING, Stopped, stoppable
+from ednag.core.interruption import ENDING, Stopped, stoppable, without_interrupts
 
 STARTED = """
 import signal
@@ -44,6 +44,21 @@ def test_signals_that_follow_the_first_change_nothing(signum: signal.Signals) ->
     assert saved == ["everything"]
     assert stopped.value.status == 128 + signum
     assert signal.getsignal(signum) == before
+
+
+def started_while(signum: signal.Signals, done: list[str]) -> None:
+    with stoppable(), without_interrupts():
+        os.kill(os.getpid(), signum)
+        done.append("the process has all of its orders")
+
+
+@pytest.mark.parametrize("signum", ENDING)
+def test_a_start_is_finished_before_a_signal_is_heard(signum: signal.Signals) -> None:
+    done: list[str] = []
+    with pytest.raises(Stopped) as stopped:
+        started_while(signum, done)
+    assert done
+    assert stopped.value.signum == signum
 
 
 def test_a_closed_terminal_ends_nothing_under_nohup() -> None:

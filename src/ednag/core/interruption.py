@@ -53,7 +53,9 @@ def stoppable() -> Iterator[None]:
         nonlocal last
         if os.getpid() != owner:
             os._exit(128 + signum)
-        if time.monotonic() - last >= PATIENCE:
+        if _postponed is not None:
+            _postponed.append(signum)
+        elif time.monotonic() - last >= PATIENCE:
             last = time.monotonic()
             raise Stopped(signum)
 
@@ -66,17 +68,26 @@ def stoppable() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
+_postponed: list[int] | None = None
+"""Signals heard while processes are started, which is not to be left half done."""
+
+
 @contextmanager
 def without_interrupts() -> Iterator[None]:
     """Let processes that are started within never see Ctrl-C or a closed terminal, which all are told of at once.
 
-    This one hears of it after.
+    This one hears of it after, and of SIGTERM as well: a process that is told half of its orders ends in a traceback.
     """
+    global _postponed
     hidden = {signal.SIGINT, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, hidden)
+    outer, _postponed = _postponed, []
     try:
         resource_tracker.ensure_running()  # else the first process starts it, which lets SIGINT through again
         signal.pthread_sigmask(signal.SIG_BLOCK, hidden)
         yield
     finally:
+        heard, _postponed = _postponed, outer
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if heard:
+            signal.raise_signal(heard[0])
