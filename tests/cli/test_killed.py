@@ -20,6 +20,8 @@ from tests.engine.test_pipeline import pipeline
 from tests.killing import killed_and_resumed
 from tests.predictor.synthetic import write_meta_data
 
+pytestmark = pytest.mark.usefixtures("hangups")
+
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
 GENERATE = [
     *["generate", "--space", "NASBench201", "--fitness", "TrainingFitness", "--fitness.budget.steps", "3"],

@@ -9,6 +9,8 @@ import pytest
 
 from ednag.core.interruption import ENDING, Stopped, stoppable, without_interrupts
 
+pytestmark = pytest.mark.usefixtures("hangups")
+
 STARTED = """
 import signal
 from multiprocessing import resource_tracker
