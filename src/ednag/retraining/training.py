@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -245,14 +245,15 @@ class Job:
             remedy = "delete it to train that architecture from its beginning"
             read_checkpoint(last, "the checkpoint of a training", remedy)
         if self.recipe.fine_tuning is not None and resumed is None:
-            checkpoint.begin(classifier, trainer.validate(classifier, datamodule=data, verbose=False)[0])
+            if before := _metrics(trainer.validate(classifier, datamodule=data, verbose=False)):
+                checkpoint.begin(classifier, before)
             classifier.val_metrics.reset()  # validation left tensors of inference mode behind
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         how: dict[str, Any] = {"datamodule": data, "verbose": False, "weights_only": True}
         found = self.validated(trainer, classifier, checkpoint, how)
-        return {**found, **trainer.test(classifier, **how)[0]}
+        return {**found, **_metrics(trainer.test(classifier, **how))}
 
     def validated(
         self, trainer: pl.Trainer, classifier: ImageClassifier, checkpoint: EpochCheckpoint, how: dict[str, Any]
@@ -263,8 +264,9 @@ class Job:
         found: list[Mapping[str, float]] = []
         for share in shares:
             classifier.load_state_dict(checkpoint.kept(last, share))
-            found.append(trainer.validate(classifier, **how)[0])
-        losses = [one["val/nll"] if math.isfinite(one["val/nll"]) else math.inf for one in found]
+            found.append(_metrics(trainer.validate(classifier, **how)))
+        losses = [one.get("val/nll", math.inf) for one in found]
+        losses = [math.inf if math.isnan(loss) else loss for loss in losses]
         best = losses.index(min(losses))
         classifier.load_state_dict(checkpoint.kept(last, shares[best]))
         return found[best]
@@ -300,6 +302,11 @@ class Job:
             start={name.removeprefix("val/"): value for name, value in checkpoint.start.items()},
             label=self.label,
         )
+
+
+def _metrics(found: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """What a Trainer has measured on its one set of images; empty if it was told to look at none."""
+    return found[0] if found else {}
 
 
 def default_trainer(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
