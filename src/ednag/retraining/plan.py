@@ -20,14 +20,16 @@ from ednag.data.digests import differing, identity
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.module import Recipe
 from ednag.spaces import SearchSpace
+from ednag.spaces.building import check_sizes
 
 
 def build_candidate(candidate: Candidate, space: SearchSpace, task: ImageTask, options: Mapping[str, Any]) -> nn.Module:
     """Build the network of an architecture for a task.
 
     Raises:
-        ValueError: if the space doesn't know an option.
+        ValueError: if the space doesn't know an option, or a size is out of range.
     """
+    check_sizes(space, options)
     genes = torch.tensor(candidate.genes)
     try:
         return space.build(genes, task.num_classes, **{"in_channels": task.in_channels, **options})

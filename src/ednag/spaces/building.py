@@ -23,8 +23,9 @@ def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, i
         options: by name, e.g. ``{"channels": 16, "cells": 1}``.
 
     Raises:
-        ValueError: for an option that the space doesn't know, naming those it knows.
+        ValueError: for an option that the space doesn't know, naming those it knows, or a size out of range.
     """
+    check_sizes(space, options)
     fixed = {"genes", "num_classes", "in_channels"}
     parameters = inspect.signature(space.build).parameters.values()
     known = [parameter.name for parameter in parameters if parameter.name not in fixed]
@@ -36,6 +37,23 @@ def check_options(space: SearchSpace, options: Mapping[str, int]) -> dict[str, i
                 f"networks of {space.name} have no option {name!r}; they have {', '.join(known) or 'none at all'}"
             )
     return dict(options)
+
+
+def check_sizes(space: SearchSpace, options: Mapping[str, object]) -> None:
+    """Refuse sizes of networks, such as channels and cells, that nothing could be built of.
+
+    Raises:
+        ValueError: for an option with a positive whole default that is none of 1 to :data:`LARGEST`.
+    """
+    parameters = inspect.signature(space.build).parameters
+    for name, value in options.items():
+        default = parameters[name].default if name in parameters else None
+        if type(default) is int and default > 0 and not (type(value) is int and 1 <= value <= LARGEST):
+            raise ValueError(f"network option {name} must be a whole number from 1 to {LARGEST:,}, got {value!r}")
+
+
+LARGEST = 4096
+"""Most channels, cells and the like."""
 
 
 def build_network(
