@@ -190,7 +190,7 @@ def test_epochs_mean_nothing_to_generate(tmp_path: Path, capsys: pytest.CaptureF
         (["--recipe.optimizer", "Foo"], "recipe.optimizer: no class 'Foo' is known; name one of"),
         (["--recipe.lr", "1e400"], "recipe.lr must be a finite number, got inf"),
         (["--trainer.max_steps", "1"], "trainer.max_steps is 1, but the recipe says how long"),
-        (["--network", "{channels: 0}"], "weight"),
+        (["--network", "{channels: 0}"], "network option channels must be a whole number from 1 to 4,096, got 0"),
         (["--trainer.limit_train_batches", "0"], "nothing would be trained"),
         (["--data.image_size", "400000000"], "this machine has"),
     ],
@@ -203,7 +203,8 @@ def test_options_of_a_retraining_are_named(
     report_of(GENES[0]).save(tmp_path / "report.json")
     ednag(*RETRAIN, "--report", str(tmp_path / "report.json"), *args, "--run_dir", str(tmp_path / "r"), status=2)
     assert words in capsys.readouterr().err
-    assert words == "weight" or not (tmp_path / "r").exists()  # that one is met where it is built, on an executor
+    built = words.startswith("network option")  # that one is met where it is built, on an executor
+    assert built or not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("callback", ["StochasticWeightAveraging", "LearningRateFinder", "BackboneFinetuning"])

@@ -68,5 +68,6 @@ def test_a_closed_terminal_ends_nothing_under_nohup() -> None:
     try:
         with stoppable():
             os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

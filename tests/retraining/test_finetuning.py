@@ -199,10 +199,11 @@ def test_the_mean_of_the_weights_before_and_after_training(tmp_path: Path) -> No
 
     checkpoint, trained = EpochCheckpoint(tmp_path, 0, "likeliest"), Classifier(3.0).state_dict()
     checkpoint.begin(Classifier(1.0), {"val/top1": 50.0})
-    mean = checkpoint.kept(trained, 0.5)
+    last, mean, before = checkpoint.candidates(trained)
+    assert last["network.weight"].tolist() == [3.0, 3.0]
     assert mean["network.weight"].tolist() == [2.0, 2.0]
     assert int(mean["network.num_batches_tracked"]) == 3  # a count is no weight
-    assert checkpoint.kept(trained, 0.0)["network.weight"].tolist() == [1.0, 1.0]
+    assert before["network.weight"].tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="likeliest is for recipe"):
         Recipe(weights="likeliest")
 

@@ -19,9 +19,8 @@ def main(words: list[str] | None = None) -> int:
         words: what follows ``ednag``; by default what was typed.
 
     Returns:
-        exit status: 0 if all went well, 2 after a user's mistake, 143 after SIGTERM, 130 after Ctrl-C,
-        129 after the terminal was closed, 141 where
-        nobody reads what it says any more.
+        exit status: 0 if all went well, 2 after a user's mistake, 143 after SIGTERM, 130 after Ctrl-C, 129 after the terminal
+        was closed, 141 where nobody reads what it says any more.
     """
     words = sys.argv[1:] if words is None else words
     try:

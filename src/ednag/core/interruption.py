@@ -15,7 +15,6 @@ from types import FrameType
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that ask a process to end."""
 
-
 PATIENCE = 20.0
 """Seconds after a signal within which others change nothing: what it ends is being saved."""
 
@@ -41,8 +40,7 @@ class Stopped(BaseException):
 def stoppable() -> Iterator[None]:
     """Raise :class:`Stopped` on SIGTERM, SIGINT and SIGHUP within; processes forked from this one end silently.
 
-    SIGHUP stays ignored where it is, as under ``nohup``. Signals within :data:`PATIENCE` seconds of one that was heard are
-    ignored.
+    Under ``nohup``, SIGHUP goes on being ignored. Once a signal was heard, further ones are ignored for :data:`PATIENCE` seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

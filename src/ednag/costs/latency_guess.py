@@ -95,7 +95,8 @@ class LatencyGuess:
         """Possible variances of the parts, and the covariance of the measurements without noise."""
         grams = [part @ part.mT for part in self._known]
         for shares in product(*(_SHARES if part.shape[1] else _SHARES[:1] for part in self._known)):
-            yield shares, sum((share * gram for share, gram in zip(shares, grams, strict=True)), _flat(grams[0]))
+            level = torch.full_like(grams[0], _LEVEL)
+            yield shares, sum((share * gram for share, gram in zip(shares, grams, strict=True)), level)
 
     def _scaled(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         for part, mean, scale in zip(parts, self._means, self._scales, strict=True):
@@ -105,7 +106,3 @@ class LatencyGuess:
 def middle(bounds: tuple[Tensor, Tensor]) -> Tensor:
     """What latencies most likely are, of which :meth:`LatencyGuess.bounds` are the least and the most, ``(n,)``."""
     return (bounds[0] * bounds[1]).sqrt()
-
-
-def _flat(gram: Tensor) -> Tensor:
-    return torch.full_like(gram, _LEVEL)

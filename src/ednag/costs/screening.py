@@ -65,7 +65,7 @@ class Screening:
         if most is None:
             return excess
         if self.model.tabled:
-            return excess + self._over("max_latency_ms", most, self.model.latencies(genes))
+            return excess + self._timed(genes, most)
         bounds = self._bounds(genes)
         if bounds is None:
             return excess
@@ -81,13 +81,13 @@ class Screening:
             return self.exact(genes)
         excess, bounds = self._counted(genes), self._bounds(genes)
         for i in range(len(genes)) if bounds is None else middle(bounds).argsort(stable=True).tolist():
-            if excess[i] > 0:
-                continue
-            if bounds is not None:  # what the last measurement says may count already
+            doubtful = bool(excess[i] == 0)
+            if doubtful and bounds is not None:  # what the last measurement says may count already
                 one = bounds[0][i : i + 1], bounds[1][i : i + 1]
                 excess[i] = (self.model.least(one, most)[0] / most - 1).clamp(min=0)
-            if excess[i] == 0 and (bounds is None or middle(one)[0] > most):
-                excess[i] = self._over("max_latency_ms", most, self.model.latencies(genes[i : i + 1]))[0]
+                doubtful = bool((excess[i] == 0) & (middle(one)[0] > most))
+            if doubtful:
+                excess[i] = self._timed(genes[i : i + 1], most)[0]
         return excess
 
     def exact(self, genes: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Screening:
         excess = self._counted(genes)
         most = self.limits.max_latency_ms
         if most is not None:
-            excess = excess + self._over("max_latency_ms", most, self.model.latencies(genes))
+            excess = excess + self._timed(genes, most)
         return excess
 
     def surely_within(self, genes: Tensor) -> Tensor:
@@ -156,6 +156,10 @@ class Screening:
             for name, limit in self.limits.counted.items():
                 excess += self._over(name, limit, counts[:, COUNTED.index(LIMITED[name])])
         return excess
+
+    def _timed(self, genes: Tensor, most: float) -> Tensor:
+        """Relative excesses of latencies, looked up or measured, float64 ``(n,)``."""
+        return self._over("max_latency_ms", most, self.model.latencies(genes))
 
     def _over(self, name: str, limit: float, cost: Tensor) -> Tensor:
         """Relative excess of costs ``(n,)`` over a limit; the least of them is remembered."""

@@ -26,16 +26,16 @@ class RetrainingBar:
         networks: how many are planned.
         epochs: of each.
         shown: whether there is a bar at all.
-        parent: whether it is the parent that is trained.
+        name: what is trained, if it is one thing with a name; networks are numbered otherwise.
     """
 
-    def __init__(self, folder: Path, networks: int, epochs: int, shown: bool, parent: bool = False) -> None:
+    def __init__(self, folder: Path, networks: int, epochs: int, shown: bool, name: str = "") -> None:
         done = sum((folder / f"{rank:03d}" / METRICS).exists() for rank in range(1, networks + 1))
-        self.networks, self.started, self.end, self.parent = networks, done, done * epochs, parent
+        self.networks, self.started, self.end, self.name = networks, done, done * epochs, name
         self.total = tqdm(
             total=networks * epochs,
             initial=self.end,
-            desc="fine-tuning the parent" if parent else "retraining",
+            desc=name or "retraining",
             unit=" epochs",
             disable=not shown,
             dynamic_ncols=True,
@@ -67,8 +67,7 @@ class RetrainingBar:
         self.networks = max(self.networks, self.started)
         self.total.total = max(self.total.total or 0, self.end)
         self.total.refresh()
-        title = "fine-tuning the parent" if self.parent else f"network {self.started} of {self.networks}"
-        return NetworkBar(self.total, title)
+        return NetworkBar(self.total, self.name or f"network {self.started} of {self.networks}")
 
 
 class NetworkBar(pl.Callback):

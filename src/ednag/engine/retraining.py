@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-from torch import nn
 
 from ednag.core.manifest import manifest
 from ednag.core.storage import write_json
@@ -19,17 +18,18 @@ from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish, reopened
 from ednag.execution import Executor
 from ednag.execution.base import Observer
+from ednag.fitness import ProbeFitness
 from ednag.generation.report import Report
 from ednag.predictor.budgets import PlannedTraining
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
-from ednag.retraining.parent import FOLDER as PARENT
-from ednag.retraining.parent import tuned_parent
+from ednag.retraining.parent import PARENT, tuned_parent
 from ednag.retraining.results import Summary
 from ednag.retraining.supernet import SupernetWeights
 from ednag.retraining.training import TrainerFactory
 from ednag.spaces import SearchSpace
 from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inverted_residual import InvertedResidualNetwork
 
 if TYPE_CHECKING:
     from ednag.engine.trainer import Trainer
@@ -121,42 +121,43 @@ def _watched(
     make_trainer: TrainerFactory,
     shown: bool,
     executor: Executor | None,
-    parent: bool = False,
+    name: str = "",
 ) -> Iterator[tuple[TrainerFactory, Observer | None]]:
     """Show what trains: a bar over all epochs in this process, a table of what workers do elsewhere."""
     if executor is not None and executor.remote:
         with JobTable("retraining", folder, shown) as table:
             yield Noting(make_trainer), table.show
     else:
-        with RetrainingBar(folder, networks, epochs, shown, parent) as bar:
+        with RetrainingBar(folder, networks, epochs, shown, name) as bar:
             yield bar.watch(make_trainer), None
 
 
-def parent_in(
+def inherit_tuned(
+    fitness: ProbeFitness,
     run_dir: Path,
     trainer: Trainer,
     space: InheritingSpace,
     data: pl.LightningDataModule,
     plan: Retraining,
     executor: Executor | None = None,
-) -> nn.Module | None:
-    """Fine-tune the parent of a space before a generation, in a folder of its run directory.
+) -> None:
+    """Fine-tune the parent of a space before a generation, and let a probe judge what is cut out of it.
 
     Args:
-        run_dir: of the generation.
+        fitness: not set up yet; it keeps the space's own weights if the training fails.
+        run_dir: of the generation; the parent gets a folder of its own in it.
         trainer: made like this one for the parent.
         space: whose networks are cut out of it.
         data: images to train and select on.
         plan: how sub-networks will be trained.
-        executor: where it is trained; in this process if omitted.
-
-    Returns:
-        the trained network; ``None`` if its training failed.
+        executor: where to train; in this process if omitted.
     """
-    recipe, folder = plan.recipe or Recipe(), run_dir / PARENT
-    shown = trainer.shows_progress
-    with _watched(folder, 1, recipe.epochs, trainer.another(), shown, executor, parent=True) as (make_trainer, observe):
-        return tuned_parent(space, data, recipe, folder, make_trainer, plan.network, plan.seed, executor, observe)
+    recipe, folder, executor = plan.recipe or Recipe(), run_dir / PARENT, alone(trainer, executor)
+    name, shown = "fine-tuning the parent", trainer.shows_progress
+    with _watched(folder, 1, recipe.epochs, trainer.another(), shown, executor, name) as (make_trainer, observe):
+        network = tuned_parent(space, data, recipe, folder, make_trainer, plan.network, plan.seed, executor, observe)
+    if isinstance(network, InvertedResidualNetwork):
+        fitness.inherit(space.parent().trained(network))
 
 
 def retrain_in(

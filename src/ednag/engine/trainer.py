@@ -24,7 +24,7 @@ from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_maker
 from ednag.engine.reporting import finish
-from ednag.engine.retraining import FOLDER, Retraining, alone, parent_in, retrain_in
+from ednag.engine.retraining import FOLDER, Retraining, alone, inherit_tuned, retrain_in
 from ednag.execution import Executor, InProcess
 from ednag.fitness import Fitness, ProbeFitness
 from ednag.fitness.choice import default_fitness
@@ -43,8 +43,6 @@ from ednag.samplers import Sampler
 from ednag.samplers.presets import load_preset
 from ednag.samplers.priors import informed
 from ednag.spaces import SearchSpace
-from ednag.spaces.inheritance import InheritingSpace
-from ednag.spaces.inverted_residual import InvertedResidualNetwork
 
 import_data_modules()
 
@@ -172,7 +170,7 @@ class Trainer(pl.Trainer):
             return estimate(generation, datamodule, self.strategy.root_device)
         folder = Path(self.default_root_dir)
         if isinstance(fitness, ProbeFitness) and datamodule is not None and comes_first(space, retraining.recipe):
-            self._inherit_tuned(fitness, space, datamodule, retraining, executor)
+            inherit_tuned(fitness, folder, self, space, datamodule, retraining, executor)
         callback = GenerationCallback(generation, datamodule, alone(self, executor), asynchronous)
         self._with_seeds(callback, generation.seeds)
         if callback.report is None:
@@ -182,19 +180,6 @@ class Trainer(pl.Trainer):
                 folder / FOLDER, self, callback.report, datamodule, retraining, executor, source=folder
             )
         return callback.report
-
-    def _inherit_tuned(
-        self,
-        fitness: ProbeFitness,
-        space: InheritingSpace,
-        data: pl.LightningDataModule,
-        plan: Retraining,
-        executor: Executor | None,
-    ) -> None:
-        """Fine-tune the parent, and let a probe judge what is cut out of it."""
-        network = parent_in(Path(self.default_root_dir), self, space, data, plan, alone(self, executor))
-        if isinstance(network, InvertedResidualNetwork):
-            fitness.inherit(space.parent().trained(network))
 
     def compare(
         self,

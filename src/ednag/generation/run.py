@@ -97,7 +97,7 @@ class Generation:
     objective: str | None = None
     reference: tuple[float, float] | None = None
     distinct: Literal["isomorphism", "genes"] | None = None
-    save_seconds: float = field(default_factory=lambda: _save_seconds())
+    save_seconds: float = field(default_factory=_save_seconds)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

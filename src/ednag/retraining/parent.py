@@ -27,7 +27,7 @@ from ednag.spaces.inheritance import InheritingSpace
 
 log = logging.getLogger(__name__)
 
-FOLDER = "parent"
+PARENT = "parent"
 """Where the run directory of a generation holds the parent that was fine-tuned before it."""
 
 

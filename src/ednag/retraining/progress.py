@@ -65,22 +65,23 @@ class EpochCheckpoint(Checkpoint):
             self.best = metrics["val/top1"]
             save_state(self.folder / BEST, {"state_dict": classifier.state_dict()})
 
-    def kept(self, last: Mapping[str, Tensor], share: float | None = None) -> dict[str, Tensor]:
-        """Return the weights that are kept of a training that has ended.
+    def candidates(self, last: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
+        """Return the weights of which those with the least validation loss are kept: mostly there is no choice.
 
         Args:
-            last: the weights that it ended with.
-            share: of these in a mean with the weights before training, in 0..1; as ``weights`` says if omitted.
+            last: the weights that a training has ended with.
         """
-        if not (self.folder / BEST).exists() or (share is None and self.weights == "last"):
-            return dict(last)
+        if self.weights == "last" or not (self.folder / BEST).exists():
+            return [last]
         noted: dict[str, Tensor] = load_state(self.folder / BEST)["state_dict"]
-        if share is None:
-            return noted
-        return {
-            name: value.to(last[name]).lerp(last[name], share) if value.is_floating_point() else last[name]
+        if self.weights != "likeliest":
+            return [noted]
+        last = {name: value.clone() for name, value in last.items()}
+        mean = {
+            name: value.to(last[name]).lerp(last[name], 0.5) if value.is_floating_point() else last[name]
             for name, value in noted.items()
         }
+        return [last, mean, noted]
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, as primitives."""

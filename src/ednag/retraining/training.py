@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from torch import nn
+from torch import Tensor, nn
 
 from ednag.classify.saved import ARCHITECTURE, save_network
 from ednag.core.fingerprint import describe_object
@@ -259,17 +259,15 @@ class Job:
         self, trainer: pl.Trainer, classifier: ImageClassifier, checkpoint: EpochCheckpoint, how: dict[str, Any]
     ) -> Mapping[str, float]:
         """Give a trained classifier the weights that are kept, and return their validation metrics."""
-        last = {name: value.clone() for name, value in classifier.state_dict().items()}
-        shares = (1.0, 0.5, 0.0) if self.recipe.weights == "likeliest" else (None,)
-        found: list[Mapping[str, float]] = []
-        for share in shares:
-            classifier.load_state_dict(checkpoint.kept(last, share))
-            found.append(_metrics(trainer.validate(classifier, **how)))
-        losses = [one.get("val/nll", math.inf) for one in found]
-        losses = [math.inf if math.isnan(loss) else loss for loss in losses]
-        best = losses.index(min(losses))
-        classifier.load_state_dict(checkpoint.kept(last, shares[best]))
-        return found[best]
+        found: list[tuple[float, Mapping[str, float], Mapping[str, Tensor]]] = []
+        for weights in checkpoint.candidates(classifier.state_dict()):
+            classifier.load_state_dict(weights)
+            metrics = _metrics(trainer.validate(classifier, **how))
+            loss = metrics.get("val/nll", math.inf)
+            found.append((math.inf if math.isnan(loss) else loss, metrics, weights))
+        _, metrics, weights = min(found, key=lambda one: one[0])
+        classifier.load_state_dict(weights)
+        return metrics
 
     def describe(self) -> dict[str, Any]:
         """Everything that is needed to build the network again, as in ``architecture.json``."""

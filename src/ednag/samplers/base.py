@@ -52,7 +52,7 @@ class State:
     @property
     def known(self) -> Tensor:
         """Number of architectures whose scores are known, int64 ``(R,)``."""
-        return self.archive.count - self.pending if self.pending else self.archive.count
+        return self.archive.count - self.pending
 
     @property
     def space(self) -> SearchSpace:
