@@ -41,8 +41,9 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
     runs = f"median and middle half of {curves.shape[0]} runs" if curves.shape[0] > 1 else "one run"
     left.set_title(f"{fitness}\n{runs}", fontsize="medium")
     steps = [row["step"] for row in history]
+    marker = "o" if len(steps) == 1 else ""  # a line of one point can't be seen
     for name, style in (("valid", "-"), ("unique", "--"), ("novel", ":")):
-        right.plot(steps, [row[name] for row in history], style, label=name)
+        right.plot(steps, [row[name] for row in history], style, marker=marker, label=name)
     right.set(xlabel="step", ylabel="share of proposals", ylim=(-0.02, 1.02), title="proposals, mean over runs")
     right.legend(loc="lower left", frameon=False)
     _save(figure, path)
