@@ -75,8 +75,8 @@ def smoother(classes: Classes) -> Smoother:
     first = torch.full((len(classes.keys),), len(classes.codes))
     first = first.scatter_reduce(0, classes.place, torch.arange(len(classes.codes)), "amin")
     surrogate = GaussianProcess()
-    known = surrogate.embed(classes.space, classes.table.genes[classes.codes[first]])[None]
-    kernel = surrogate.kernel(classes.space, known, known, torch.ones(known.shape[:2], dtype=torch.bool))[0]
+    known = surrogate.kernel.embed(classes.space, classes.table.genes[classes.codes[first]])[None]
+    kernel = surrogate.kernel.between(classes.space, known, known, torch.ones(known.shape[:2], dtype=torch.bool))[0]
     return Smoother(kernel, torch.bincount(classes.place))
 
 

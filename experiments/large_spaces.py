@@ -14,6 +14,9 @@ Problems:
   normal error to each string, of a fifth of the standard deviation of random strings; the truth of the string with the
   best score counts.
 
+With `--ablations`, `default` without each of its parts joins, and the last column is the p-value of the last number of evaluations
+(Wilcoxon's signed-rank test against `default`, paired by seed, Holm-corrected over the problem's rows).
+
 Every sampler has the same budget of distinct architectures; seeds are consecutive. Runs are kept below --folder, so that a
 call goes on where another was killed, and more runs or samplers can be added. Prints, as Markdown, mean and standard error
 of the best so far, and by how many standard errors `default` is ahead of the best of the others.
@@ -32,6 +35,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from default_sampler import ABLATIONS
 from ednag.benchmarks.nasbench101 import load_nasbench101
 from ednag.core.archive import feasible
 from ednag.core.noise import Noise
@@ -39,6 +43,7 @@ from ednag.core.storage import write_json
 from ednag.costs import CostModel, Limits
 from ednag.fitness import NASBench101Fitness, RegressorFitness
 from ednag.fitness.constrained import ConstrainedFitness
+from ednag.generation.comparison import holm, signed_rank
 from ednag.samplers import (
     ArchiveDiffusion,
     Bananas,
@@ -64,6 +69,7 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "BANANAS": Bananas,
     "pymoo": PymooGA,
     "Optuna": OptunaTPE,
+    **ABLATIONS,
 }
 
 LIMITS: dict[str, dict[str, float]] = {
@@ -231,10 +237,12 @@ def measure(name: str, sampler: str, options: argparse.Namespace) -> dict[int, l
 
 def table(name: str, found: dict[str, Tensor], shown: Sequence[int]) -> list[str]:
     """Rows of a problem: mean ± standard error, and the lead of `default` over the best of the others."""
-    lines = []
+    lines, tested = [], against_default(found) if any(one in ABLATIONS for one in found) else {}
     for sampler, values in found.items():
         spread = values.std(0) / len(values) ** 0.5
         cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(values.mean(0).tolist(), spread.tolist(), strict=True)]
+        if tested:
+            cells.append(f"{tested[sampler]:.2g}" if sampler in tested else "")
         lines.append(f"| {name} | {sampler} | {' | '.join(cells)} |")
     if "default" in found and len(found) > 1:
         own, leads = found["default"], []
@@ -248,10 +256,21 @@ def table(name: str, found: dict[str, Tensor], shown: Sequence[int]) -> list[str
     return lines
 
 
+def against_default(found: dict[str, Tensor]) -> dict[str, float]:
+    """P-value of each other sampler's last column against that of `default`, Holm-corrected."""
+    last = {
+        name: values[:, -1].nan_to_num(nan=float(values.nan_to_num(math.inf).min()) - 1)
+        for name, values in found.items()
+    }
+    others = [name for name in found if name != "default"]
+    return dict(zip(others, holm([signed_rank(last["default"], last[name]) for name in others]), strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS)[:4], choices=list(SAMPLERS))
+    parser.add_argument("--ablations", action="store_true", help="the default sampler without each of its parts")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=1000)
@@ -261,14 +280,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     shown = [at for at in AT if at <= options.evaluations]
-    lines = [f"| problem | sampler | {' | '.join(f'@{at:,}' for at in shown)} |", f"|---|---|{'---|' * len(shown)}"]
+    heads = ["problem", "sampler", *(f"@{at:,}" for at in shown), *(["p"] if options.ablations else [])]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for name in options.problems:
         found = {
             sampler: torch.tensor(
                 [[math.nan if x is None else x for x in row] for row in measure(name, sampler, options).values()],
                 dtype=torch.float64,
             )
-            for sampler in options.samplers
+            for sampler in options.samplers + (list(ABLATIONS) if options.ablations else [])
         }
         lines += table(name, found, shown)
     print("\n".join(lines))

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -7,9 +8,10 @@ from scipy.stats import multivariate_normal
 
 from ednag.core.noise import Noise
 from ednag.samplers.calibration import Prior
-from ednag.samplers.evidence import likeliest
+from ednag.samplers.evidence import Belief, likeliest
+from ednag.samplers.kernel import Kernel
 from ednag.samplers.parts import normal_scores
-from ednag.samplers.surrogate import GaussianProcess
+from ednag.samplers.surrogate import GaussianProcess, Prediction
 from ednag.spaces import NASBench201, SearchSpace
 from tests.reference import categorical_steps as reference
 
@@ -30,7 +32,7 @@ def posed(
     space: NASBench201, m: int = 12, n: int = 7
 ) -> tuple[GaussianProcess, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     model, noise = GaussianProcess(), Noise([4, 5])
-    known, asked = model.embed(space, space.random(noise, m)), model.embed(space, space.random(noise, n))
+    known, asked = (model.kernel.embed(space, space.random(noise, number)) for number in (m, n))
     member = torch.ones(2, m, dtype=torch.bool)
     member[1, 5:8] = False
     target = torch.randn(2, m, generator=torch.Generator().manual_seed(0), dtype=torch.float64).where(member, 0.0)
@@ -38,12 +40,18 @@ def posed(
 
 
 def textbook(
-    model: GaussianProcess, space: NASBench201, known: torch.Tensor, asked: torch.Tensor, noise: np.ndarray
+    model: GaussianProcess,
+    space: NASBench201,
+    known: torch.Tensor,
+    asked: torch.Tensor,
+    noise: np.ndarray,
+    factors: tuple[float, float] = (1, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Covariance of noisy members, and of members with what is asked, of one run."""
-    weights = model.weights(space).tolist()
-    k = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in known[:, :-2]] for a in known[:, :-2]])
-    q = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in asked[:, :-2]] for a in known[:, :-2]])
+    hot = space.num_genes * max(space.cardinalities)
+    weights = [factors[place >= hot] * one for place, one in enumerate(model.kernel.weights(space).tolist())]
+    k = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in known[:, :-3]] for a in known[:, :-3]])
+    q = np.array([[reference.kernel(a.tolist(), b.tolist(), weights) for b in asked[:, :-3]] for a in known[:, :-3]])
     return k + np.diag(noise), q
 
 
@@ -65,14 +73,14 @@ def test_regression_is_the_textbook_formula(space: NASBench201, declared: bool) 
         left = np.clip(1 - np.einsum("in,ij,jn->n", q, inverse, q), 1e-6, None)
         assert deviation[run].tolist() == pytest.approx(np.sqrt(variance * left).tolist(), rel=1e-5)
         assert float(luck[run]) == pytest.approx(np.sqrt(variance * least))
-        bound = model.score(space, known, target, member, asked, nugget=nugget, noise=noise)[run]
+        bound = model.bound(Prediction(mean, deviation, luck), member)[run]
         wanted = mean[run] + 2.5 * (deviation[run] ** 2 + luck[run] ** 2).sqrt()
         assert bound.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 def test_noise_is_related_to_a_signal_that_spreads_random_architectures_by_as_much() -> None:
-    model, x = GaussianProcess(), GaussianProcess().embed(SPACE, SPACE.random(Noise([3]), 400))
-    covariance = model.kernel(SPACE, x[:, :200], x[:, 200:], torch.ones(1, 200, dtype=torch.bool))
+    model, x = GaussianProcess(), Kernel().embed(SPACE, SPACE.random(Noise([3]), 400))
+    covariance = model.kernel.between(SPACE, x[:, :200], x[:, 200:], torch.ones(1, 200, dtype=torch.bool))
     spread = 1 - float(covariance.mean())
     assert float(model.relative(torch.tensor(2.0))) == pytest.approx(2 * spread, rel=0.1)
 
@@ -82,62 +90,106 @@ def test_optimism_falls_with_the_number_of_members() -> None:
     member[1] = torch.arange(90) < 70
     target = target.where(member, 0.0)
     mean, deviation, luck = model.predict(SPACE, known, target, member, asked)
-    bound = model.score(SPACE, known, target, member, asked)
+    bound = model.bound(Prediction(mean, deviation, luck), member)
     beta = ((bound - mean) / (deviation**2 + luck[:, None] ** 2).sqrt())[:, 0]
     assert beta.tolist() == pytest.approx([2.5 * 50 / 90, 2.5 * 50 / 70], rel=1e-4)
 
 
-def test_the_likeliest_nugget_and_scale_are_those_of_the_largest_marginal_likelihood() -> None:
+def test_nuggets_and_kernels_are_weighed_by_the_marginal_likelihood() -> None:
     model, known, target, member, _ = posed(SPACE, m=40)
     target[0] = (known[0].double() ** 2 @ torch.linspace(-1, 1, known.shape[-1], dtype=torch.float64)).sub(0.3)
-    found = torch.stack(likeliest(model, SPACE, known, target.where(member, 0.0), member), -1)
+    found = likeliest(model, SPACE, known, target.where(member, 0.0), member)
     for run in range(2):
         rows = [i for i in range(40) if member[run, i]]
         z = target[run, rows].numpy()
-        smooth, _ = textbook(model, SPACE, known[run, rows], known[run, :1], np.zeros(len(rows)))
 
-        def density(nugget: float, scale: float, smooth: np.ndarray = smooth, z: np.ndarray = z) -> float:
-            covariance = smooth**scale + nugget * np.eye(len(z))
+        def density(
+            nugget: float, factors: tuple[int, int], run: int = run, rows: list[int] = rows, z: np.ndarray = z
+        ) -> float:
+            covariance, _ = textbook(
+                model, SPACE, known[run, rows], known[run, :1], np.full(len(rows), nugget), factors
+            )
             signal = z @ np.linalg.solve(covariance, z) / len(z)
-            found = multivariate_normal(np.zeros(len(z)), signal * covariance, allow_singular=False).logpdf(z)
-            return float(found - math.log(nugget / 0.15) ** 2 / 2 - math.log(scale) ** 2 / 2)
+            likely = multivariate_normal(np.zeros(len(z)), signal * covariance, allow_singular=False).logpdf(z)
+            usual = [math.log(max(one, 0.25)) ** 2 / 4 for one in factors]
+            return float(likely - math.log(nugget / 0.15) ** 2 / 2 - sum(usual))
 
-        nugget = max(model.nuggets, key=lambda nugget: density(nugget, model.scales[0]))
-        scale = max(model.scales, key=lambda scale: density(nugget, scale))
-        assert found[run].tolist() == [nugget, scale]
-    assert found[:, 0].tolist() == [0.01, 1.0]  # what the genes explain, and what nothing explains
-    fixed = GaussianProcess(nugget=0.3, scales=2.0)
-    assert [one.tolist() for one in likeliest(fixed, SPACE, known, target, member)] == [[0.3, 0.3], [2.0, 2.0]]
+        tried = {pair: density(*pair) for pair in itertools.product(model.nuggets, model.kernels)}
+        wanted = sorted(tried, key=tried.__getitem__, reverse=True)[:3]
+        share = np.exp([tried[pair] - tried[wanted[0]] for pair in wanted])
+        share = np.where(share / share.sum() < 0.1, 0, share)
+        assert found.nugget[run].tolist() == [nugget for nugget, _ in wanted]
+        assert found.factors[run].tolist() == [list(factors) for _, factors in wanted]
+        assert found.share[run].tolist() == pytest.approx((share / share.sum()).tolist(), abs=1e-4)
+    assert found.nugget[0, 0] == 0.01  # what the genes explain
+    fixed = likeliest(GaussianProcess(nugget=0.3, kernels=[(2, 2)]), SPACE, known, target, member)
+    assert [one.tolist() for one in fixed] == [[[0.3]] * 2, [[[2.0, 2.0]]] * 2, [[1.0]] * 2]
 
 
-def test_a_larger_scale_is_chosen_for_what_only_near_neighbours_share() -> None:
+def test_a_more_local_kernel_is_chosen_for_what_only_near_neighbours_share() -> None:
     """A product of two genes that no sum explains, seen densely."""
-    model, genes = GaussianProcess(), SPACE.random(Noise([4]), 220)
-    signs = (-1.0) ** (genes[..., :5] % 2)
-    target = signs.prod(-1).double()
-    target = target - target.mean()
-    member = torch.ones(1, 220, dtype=torch.bool)
-    assert likeliest(model, SPACE, model.embed(SPACE, genes), target, member)[1].tolist() == [4.0]
-    additive = (genes == 3).double().sum(-1)
-    additive = additive - additive.mean()
-    assert likeliest(model, SPACE, model.embed(SPACE, genes), additive, member)[1].tolist() == [1.0]
+    model, genes = GaussianProcess(features=False), SPACE.random(Noise([4]), 220)
+    known, member = model.kernel.embed(SPACE, genes), torch.ones(1, 220, dtype=torch.bool)
+    signs = (-1.0) ** (genes[..., :2] % 2)
+    for target, factor in ((signs.prod(-1).double(), 4.0), ((genes == 3).double().sum(-1), 1.0)):
+        centred = target - target.mean()
+        assert float(likeliest(model, SPACE, known, centred, member).factors[0, 0].max()) == factor
+
+
+@pytest.mark.parametrize(("part", "other"), [(0, 1), (1, 0)])
+def test_a_part_of_the_kernel_that_says_nothing_is_left_out(part: int, other: int) -> None:
+    """Scores that one part of the description gives alone, in random directions of the kernel's own prior."""
+    model, genes = GaussianProcess(), SPACE.random(Noise([9]), 150)
+    known, member = model.kernel.embed(SPACE, genes), torch.ones(1, 150, dtype=torch.bool)
+    alone = 4.0 * torch.eye(2)[part][None]
+    smooth = model.kernel.between(SPACE, known, known, member, alone)[0] + 1e-6 * torch.eye(150).double()
+    drawn = torch.randn(150, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    target = (torch.linalg.cholesky(smooth) @ drawn)[None]
+    belief = likeliest(model, SPACE, known, target - target.mean(), member)
+    assert belief.factors[0, 0, part] > 0
+    assert belief.factors[0, 0, other] == 0
+
+
+def test_kernels_that_are_the_same_without_features_are_tried_once() -> None:
+    model = GaussianProcess()
+    assert model.kernels_in(Uneven()) == ((1, 1), (4, 4))
+    assert GaussianProcess(features=False).kernels_in(SPACE) == ((1, 1), (4, 4))
+    assert len(model.kernels_in(SPACE)) == 6
+
+
+def test_processes_of_a_run_are_averaged_as_a_mixture() -> None:
+    model, known, target, member, asked = posed(SPACE, m=30)
+    share = torch.tensor([[0.6, 0.4], [1.0, 0.0]], dtype=torch.float64)
+    belief = Belief(torch.tensor([[0.05, 0.4]] * 2).double(), torch.tensor([[[1, 1], [0, 4]]] * 2).double(), share)
+    noise = torch.zeros_like(target)
+    mean, deviation, luck = belief.fit(model, SPACE, known, target, member, noise).predict(asked)
+    of = [
+        model.fit(SPACE, known, target, member, None, belief.nugget[:, k], noise, belief.factors[:, k]).predict(asked)
+        for k in range(2)
+    ]
+    torch.testing.assert_close(mean[0], 0.6 * of[0].mean[0] + 0.4 * of[1].mean[0])
+    second = [one.mean[0] ** 2 + one.deviation[0] ** 2 for one in of]
+    torch.testing.assert_close(deviation[0] ** 2, 0.6 * second[0] + 0.4 * second[1] - mean[0] ** 2)
+    torch.testing.assert_close(luck[0] ** 2, 0.6 * of[0].luck[0] ** 2 + 0.4 * of[1].luck[0] ** 2)
+    for mixed, single in zip((mean, deviation, luck), of[0], strict=True):
+        torch.testing.assert_close(mixed[1], single[1])  # what is not believed is left out
 
 
 def test_a_fitted_process_predicts_as_one_that_is_asked_at_once() -> None:
     model, known, target, member, asked = posed(SPACE, m=40)
-    scale = torch.tensor([1.0, 4.0], dtype=torch.float64)
-    fitted = model.fit(SPACE, known, target, member, scale=scale)
+    factors = [(1, 4), (4, 0)]
+    fitted = model.fit(SPACE, known, target, member, factors=torch.tensor(factors).double())
     for run in range(2):
         rows = member[run].nonzero().flatten()
-        smooth, across = textbook(model, SPACE, known[run, rows], asked[run], np.zeros(len(rows)))
-        factor = smooth ** float(scale[run]) + model.nuggets[0] * np.eye(len(rows))
-        wanted = (across ** float(scale[run])).T @ np.linalg.solve(factor, target[run, rows].numpy())
+        noise = np.full(len(rows), model.nuggets[0])
+        factor, across = textbook(model, SPACE, known[run, rows], asked[run], noise, factors[run])
+        wanted = across.T @ np.linalg.solve(factor, target[run, rows].numpy())
         assert fitted.predict(asked).mean[run].tolist() == pytest.approx(wanted.tolist(), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("space", [SPACE, Uneven()])
 def test_scales_are_mean_exponents_between_random_architectures(space: NASBench201) -> None:
-    model = GaussianProcess(gene_scale=0.3, feature_scale=0.4)
+    model = Kernel(gene_scale=0.3, feature_scale=0.4)
     genes = space.random(Noise([1]), 1500)
     x = model.encode(space, genes)[0].double()
     hot, weights = 6 * 5, model.weights(space).double()
@@ -148,16 +200,16 @@ def test_scales_are_mean_exponents_between_random_architectures(space: NASBench2
 
 
 def test_features_can_be_left_out() -> None:
-    assert GaussianProcess(features=False).encode(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 30)
-    assert GaussianProcess().encode(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 100)
+    assert Kernel(features=False).encode(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 30)
+    assert Kernel().encode(SPACE, torch.zeros(3, 6, dtype=torch.int64)).shape == (3, 100)
 
 
 def test_exponents_are_exact_so_that_a_batch_changes_nothing() -> None:
     model, known, _, member, asked = posed(SPACE, 120, 144)
-    together = model.kernel(SPACE, asked, known, member)
-    weights = model.weights(SPACE).double()
+    together = model.kernel.between(SPACE, asked, known, member)
+    weights = model.kernel.weights(SPACE).double()
     for run in range(2):
-        difference = (asked[run][:, None, :-2] - known[run][None, :, :-2]).double()
+        difference = (asked[run][:, None, :-3] - known[run][None, :, :-3]).double()
         exact = (-(difference.square() * weights).sum(-1)).exp()
         some = member[run]
         assert torch.allclose(together[run][:, some], exact[:, some], rtol=1e-14, atol=0)
@@ -175,12 +227,23 @@ def test_normal_scores_are_quantiles_of_members() -> None:
 
 def test_no_members_at_all_give_finite_scores() -> None:
     model, known, target, member, asked = posed(SPACE)
-    score = model.score(SPACE, known, target * 0, member & False, asked)
-    assert score.isfinite().all()
+    nobody = member & False
+    found = model.predict(SPACE, known, target * 0, nobody, asked)
+    assert model.bound(found, nobody).isfinite().all()
 
 
 @pytest.mark.parametrize(
-    "options", [{"nugget": 0}, {"nugget": ()}, {"beta": (1.0, 2.0)}, {"early": 0}, {"certainty": -1}]
+    "options",
+    [
+        {"nugget": 0},
+        {"nugget": ()},
+        {"beta": (1.0, 2.0)},
+        {"early": 0},
+        {"certainty": -1},
+        {"averaged": 0},
+        {"kernels": [(3, 1)]},
+        {"kernels": [(0, 1)]},
+    ],
 )
 def test_bad_settings_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):

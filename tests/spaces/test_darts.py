@@ -241,7 +241,7 @@ def test_features_help_to_predict_what_genes_alone_hide() -> None:
     found = {}
     for features in (False, True):
         model = GaussianProcess(features=features)
-        rows = model.embed(SPACE, genes)[None]
+        rows = model.kernel.embed(SPACE, genes)[None]
         mean, *_ = model.predict(SPACE, rows[:, :45], target, member, rows[:, 45:])
         found[features] = float(spearmanr(mean[0], size[45:]).statistic)
     assert found[True] > found[False] + 0.1, found

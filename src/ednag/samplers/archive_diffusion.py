@@ -17,14 +17,14 @@ from ednag.evolution.operators import roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.calibration import Score
-from ednag.samplers.evidence import likeliest
+from ednag.samplers.evidence import Belief, Mixture, likeliest
 from ednag.samplers.limits import permitted, within_limits
 from ednag.samplers.members import Members, declared, led_by
 from ednag.samplers.parts import in_parts, joined, normal_scores, split
 from ednag.samplers.priors import Priors
 from ednag.samplers.problem import ENUMERABLE
 from ednag.samplers.proposals import changed, in_turn, pick, unseen
-from ednag.samplers.surrogate import Fitted, GaussianProcess
+from ednag.samplers.surrogate import GaussianProcess
 from ednag.spaces.base import choices
 
 
@@ -150,18 +150,18 @@ class ArchiveDiffusion(Sampler):
     def start(self, state: State) -> State:
         """Open the first epoch.
 
-        The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
-        evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
-        last improvement; ``best`` of the epoch; ``nugget``, how noisy the fitness seems, and ``scale``, how local, chosen anew
-        when ``judge`` architectures are evaluated; and ``exhausted``, whether nothing new is left.
+                The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
+                evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
+        last improvement; ``best`` of the epoch; ``nugget``, ``factors`` and ``share``, what it believes of the fitness
+                (:class:`~ednag.samplers.evidence.Belief`), revised when ``judge`` architectures are evaluated; and ``exhausted``, whether
+                nothing new is left.
         """
         zero = torch.zeros_like(state.archive.count)
         first = self.initial + len(state.space.seeds())
-        memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero}
+        memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero, "judge": zero}
         memory["best"] = torch.full(zero.shape, -torch.inf, dtype=torch.float64, device=zero.device)
-        nugget, scale = (1.0, 1.0) if self.surrogate is None else (self.surrogate.nuggets[0], self.surrogate.scales[0])
-        memory["judge"], memory["nugget"] = zero, torch.full_like(memory["best"], nugget)
-        memory["scale"] = torch.full_like(memory["best"], scale)
+        if self.surrogate is not None:
+            memory |= Belief.first(self.surrogate, state.space, zero)._asdict()
         memory["exhausted"] = torch.zeros_like(zero, dtype=torch.bool)
         return replace(state, memory=memory)
 
@@ -200,15 +200,13 @@ class ArchiveDiffusion(Sampler):
         return replace(
             state,
             memory={
+                **memory,
                 "epoch": torch.where(over, count, memory["epoch"]),
                 "seen": count,
                 "opening": torch.where(over, self.initial, opening),
                 "stale": torch.where(over, 0, stale),
                 "best": torch.maximum(memory["best"], top).where(~over, -torch.inf),
                 "judge": torch.where(over, count, memory["judge"]),
-                "nugget": memory["nugget"],
-                "scale": memory["scale"],
-                "exhausted": memory["exhausted"],
             },
         )
 
@@ -270,60 +268,57 @@ class ArchiveDiffusion(Sampler):
         return self.mapping(worth, members.real)
 
     def _judge(self, state: State, members: Members) -> State:
-        """Choose the surrogate's nugget and scale anew in runs whose epoch has grown by an eighth since."""
-        count, memory = state.known, state.memory
+        """Revise what is believed of the fitness where the epoch has grown by enough; see :mod:`ednag.samplers.evidence`."""
+        model, memory, count, space = self.surrogate, state.memory, state.known, state.space
         due = (count >= memory["judge"]).nonzero().flatten()
-        model = self.surrogate
-        if model is None or len(model.nuggets) * len(model.scales) == 1 or len(due) == 0:
+        if model is None or len(model.nuggets) * len(model.kernels_in(space)) == 1 or len(due) == 0:
             return state
-        real, noise = members.real[due], declared(state.problem, members, model)[due]
-        known, target = model.embed(state.space, members.genes[due]), normal_scores(members.rank[due], real)
-        chosen = likeliest(model, state.space, known, target, real, noise, memory["scale"][due])
+        real = members.real[due]
+        known, target = model.kernel.embed(space, members.genes[due]), normal_scores(members.rank[due], real)
+        noise = declared(state.problem, members, model)[due]
+        beliefs = [likeliest(model, space, *part) for part in split(known, target, real, noise)]
+        belief = Belief(*(joined(field) for field in zip(*beliefs, strict=True)))
         later = count + ((count - memory["epoch"]) // 8).clamp(min=4)
-        new = zip(("judge", "nugget", "scale"), (later[due], *chosen), strict=True)
-        return replace(
-            state, memory={**memory, **{name: memory[name].index_copy(0, due, value) for name, value in new}}
-        )
+        new = {"judge": later[due], **belief._asdict()}
+        revised = {name: memory[name].index_copy(0, due, value) for name, value in new.items()}
+        return replace(state, memory={**memory, **revised})
 
     def _scoring(self, state: State, members: Members) -> Callable[[Tensor], Tensor]:
         """How proposals ``(R, N, L)`` are scored, ``(R, N)``: by the surrogate's bound; in turn if there is none."""
         model = self.surrogate
         if model is None:
             return lambda pool: in_turn(pool, first=self.uniform)
-        space, memory = state.space, state.memory
+        space, memory, kernel = state.space, state.memory, model.kernel
         target, noise = normal_scores(members.rank, members.real), declared(state.problem, members, model)
         priors = self._believed(state) if self.priors else None
         prior = () if priors is None else (priors(members.genes, members.real),)
-        fitted = [
-            model.fit(space, known, target, real, more[0] if more else None, nugget, noise, scale)
-            for known, target, real, nugget, noise, scale, *more in split(
-                model.embed(space, members.genes),
-                target,
-                members.real,
-                memory["nugget"],
-                noise,
-                memory["scale"],
-                *prior,
-            )
-        ]
+        belief = [memory[name] for name in Belief._fields]
+        pending = self._pending(state)
 
-        fitted = self._expecting(state, fitted, memory["nugget"])
+        def fit(known: Tensor, target: Tensor, real: Tensor, noise: Tensor, *believed: Tensor) -> Mixture:
+            nugget, factors, share, *prior = believed
+            mixture = Belief(nugget, factors, share).fit(model, space, known, target, real, noise, *prior)
+            return mixture if pending is None else mixture.expecting(space, pending)
+
+        known = kernel.embed(space, members.genes)
+        fitted = [fit(*part) for part in split(known, target, members.real, noise, *belief, *prior)]
 
         def score(pool: Tensor) -> Tensor:
             more = () if priors is None else (priors(pool, space.valid(pool)),)
-            parts = split(model.embed(space, pool), *more)
-            return joined([one.bound(*part) for one, part in zip(fitted, parts, strict=True)])
+            parts = split(members.real, kernel.embed(space, pool), *more)
+            return joined(
+                [model.bound(one.predict(*asked), real) for one, (real, *asked) in zip(fitted, parts, strict=True)]
+            )
 
         return score
 
-    def _expecting(self, state: State, fitted: list[Fitted], nugget: Tensor) -> list[Fitted]:
-        """Take the latest ``window`` of pending evaluations into account, if there are any; of one run only."""
-        if state.pending == 0:
-            return fitted
+    def _pending(self, state: State) -> Tensor | None:
+        """The latest ``window`` of pending evaluations as the kernel sees them, ``(1, P, D)``, if there are any."""
+        if state.pending == 0 or self.surrogate is None:
+            return None
         count = int(state.archive.count)
         latest = state.archive.genes[:, count - min(state.pending, self.window) : count]
-        process = fitted[0].process
-        return [fitted[0].expecting(state.space, process.embed(state.space, latest), nugget)]
+        return self.surrogate.kernel.embed(state.space, latest)
 
     def _climb(
         self, state: State, members: Members, pool: Tensor, score: Callable[[Tensor], Tensor]

@@ -12,7 +12,7 @@ class Expected(NamedTuple):
     """Architectures whose evaluation is under way, as a process sees them; see :meth:`~ednag.samplers.surrogate.Fitted.expecting`.
 
     Attributes:
-        facing: as the kernel's right-hand side, see :meth:`~ednag.samplers.surrogate.GaussianProcess.facing`, ``(R, P, D)``.
+        facing: as the kernel's right-hand side, see :meth:`~ednag.samplers.kernel.Kernel.facing`, ``(R, P, D)``.
         cross: their covariance with the members, divided by the members' factor, float64 ``(R, M, P)``.
         factor: Cholesky factor of the covariance that the members leave to their noisy values, float64 ``(R, P, P)``.
     """

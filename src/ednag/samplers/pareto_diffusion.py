@@ -79,7 +79,7 @@ class ParetoDiffusion(ArchiveDiffusion):
     ) -> None:
         if optimism <= 0 or shortlist < 1:
             raise ValueError(f"need optimism > 0 and shortlist >= 1, got {optimism} and {shortlist}")
-        model = surrogate or GaussianProcess(gene_scale=0.25, feature_scale=0.42, nugget=0.005)
+        model = surrogate or GaussianProcess(gene_scale=0.25, feature_scale=0.42, nugget=0.005, kernels=((1, 1),))
         super().__init__(initial=initial, patience=0, surrogate=model, climbs=0, **options)
         self.optimism, self.shortlist = optimism, shortlist
 
@@ -119,12 +119,13 @@ class ParetoDiffusion(ArchiveDiffusion):
         if self.surrogate is None or not isinstance(members, FrontMembers):
             return super()._scoring(state, members)
         problem, opening = state.problem, state.memory["opening"] > 0
-        known = self.surrogate.embed(problem.space, members.genes)
+        kernel, pending = self.surrogate.kernel, self._pending(state)
+        known = kernel.embed(problem.space, members.genes)
         fitted = self.surrogate.fit(problem.space, known, members.target, members.real)
-        (fitted,) = self._expecting(state, [fitted], state.memory["nugget"])
+        fitted = fitted if pending is None else fitted.expecting(problem.space, pending)
 
         def score(pool: Tensor) -> Tensor:
-            asked = fitted.process.embed(problem.space, pool)
+            asked = kernel.embed(problem.space, pool)
             mean, deviation, _ = fitted.predict(asked)
             valid = problem.space.valid(pool)
             predicted = self._predicted(problem, pool, valid)
@@ -149,7 +150,7 @@ class ParetoDiffusion(ArchiveDiffusion):
         return (same & (members.cost[:, None] <= cost[..., None])).any(-1) & valid
 
     def _gain(self, members: FrontMembers, mean: Tensor, deviation: Tensor, cost: Tensor) -> Tensor:
-        """Log of the expected gain, ``(R, N)``, rounded to 2^-20 (see :meth:`GaussianProcess.score`).
+        """Log of the expected gain, ``(R, N)``, rounded to 2^-20 (see :meth:`GaussianProcess.bound`).
 
         Area counts up to the largest cost of members and proposals, and from the least fitness of members.
         """

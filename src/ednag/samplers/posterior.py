@@ -58,12 +58,11 @@ def posterior_mean(problem: Problem, archive: Archive, process: GaussianProcess 
     noise = torch.zeros_like(fitness) if error is None else model.relative(declared_noise(fitness, error, member))
 
     def smooth(known: Tensor, target: Tensor, member: Tensor, noise: Tensor) -> Tensor:
-        nugget, scale = likeliest(model, problem.space, known, target, member, noise)
-        fitted = model.fit(problem.space, known, target, member, nugget=nugget, noise=noise, scale=scale)
-        return fitted.predict(known).mean
+        belief = likeliest(model, problem.space, known, target, member, noise)
+        return belief.fit(model, problem.space, known, target, member, noise).predict(known).mean
 
     target = normal_scores(average_rank(fitness, member), member)
-    mean = in_parts(smooth, model.embed(problem.space, genes), target, member, noise)
+    mean = in_parts(smooth, model.kernel.embed(problem.space, genes), target, member, noise)
     ordered, scores = _curve(fitness, member)
     value = _interpolate(scores, ordered, mean).where(member, -torch.inf)
     return torch.full_like(archive.fitness, -torch.inf).scatter(1, place, value)
