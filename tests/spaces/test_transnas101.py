@@ -12,7 +12,8 @@ from torch import nn
 
 from ednag.core.noise import Noise
 from ednag.costs.counting import count_costs
-from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro, isomorphism_classes
+from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro
+from ednag.spaces.transnas101_cells import isomorphism_classes
 from ednag.spaces.transnas101_networks import BasicBlock, Cell, FactorizedReduction
 from ednag.testing import SpaceChecks
 from tests.conftest import TABLES

@@ -24,8 +24,8 @@ from ednag.core.names import did_you_mean
 from ednag.spaces import SearchSpace
 from ednag.spaces.base import gene_strings
 from ednag.spaces.nasbench201 import EDGES, OPERATIONS, NASBench201
-from ednag.spaces.transnas101 import OPERATIONS as MICRO_OPERATIONS
 from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro
+from ednag.spaces.transnas101_cells import OPERATIONS as MICRO_OPERATIONS
 
 
 @dataclass(frozen=True)

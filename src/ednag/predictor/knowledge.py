@@ -23,7 +23,7 @@ from ednag.core.shipped import shipped
 from ednag.predictor.smoothing import class_means
 from ednag.spaces.base import SearchSpace, find_space, gene_strings
 from ednag.spaces.nasbench201 import OPERATIONS
-from ednag.spaces.transnas101 import OPERATIONS as MICRO_OPERATIONS
+from ednag.spaces.transnas101_cells import OPERATIONS as MICRO_OPERATIONS
 
 KNOWLEDGE = shipped("predictors") / "knowledge"
 """The shipped sources: a file for each space, and ``sources.json`` with their digests."""

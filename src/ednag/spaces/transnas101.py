@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections import Counter
 from functools import cache, partial
-from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from ednag.core.noise import Noise
 from ednag.spaces.base import Layout, SearchSpace, gene_strings, quoted
-from ednag.spaces.classes import ClassMembers
-from ednag.spaces.layers import ReLUConvBN
 from ednag.spaces.nasbench201 import EDGES
-from ednag.spaces.paths import layer_counts, path_features
 from ednag.spaces.tally import ImageShape
+from ednag.spaces.transnas101_cells import NONE, OPERATIONS, build_cell, isomorphism_classes, layers, members, paths
 from ednag.spaces.transnas101_networks import (
     BasicBlock,
-    Cell,
     Encoder,
-    FactorizedReduction,
     JigsawClassifier,
     classifier,
     count_blocks,
     count_cells,
 )
 
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
-"""Operations of an edge of a micro cell; a gene is an index into this tuple, as in the benchmark's string."""
-
-NONE, SKIP, CONV_1X1 = 0, 1, 2
 MICRO_MODULES = (4, 1, 4, 1, 4)
 """Types of the modules that every micro cell is placed in; see :class:`Encoder`."""
 
@@ -109,15 +99,15 @@ class TransNAS101Micro(TransNAS101):
 
     def random(self, noise: Noise, n: int) -> Tensor:
         """Draw ``n`` cells per run: an isomorphism class, then one of its members, both uniformly; ``(R, n, 6)``."""
-        return _members().draw(noise, n)
+        return members().draw(noise, n)
 
     def features(self, genes: Tensor) -> Tensor:
         """Paths of the cell, zeros and ones, float32 ``(*B, F)``; see :func:`ednag.spaces.paths.path_features`."""
-        return _paths().to(genes.device)[self.code(genes)]
+        return paths().to(genes.device)[self.code(genes)]
 
     def layers(self, genes: Tensor) -> Tensor:
         """Operations of the cell by kind, float32 ``(*B, 6)``; see :func:`ednag.spaces.paths.layer_counts`."""
-        return _layers().to(genes.device)[self.code(genes)]
+        return layers().to(genes.device)[self.code(genes)]
 
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
         """Edges of the cell that carry an operation, see :meth:`SearchSpace.edges`."""
@@ -146,7 +136,7 @@ class TransNAS101Micro(TransNAS101):
         Edges that carry an operation are built even where no signal reaches them, as in the benchmark.
         """
         codes = self.check(genes).tolist()
-        return Encoder(MICRO_MODULES, lambda *shape: _cell(codes, *shape), in_channels, channels, stem_stride)
+        return Encoder(MICRO_MODULES, lambda *shape: build_cell(codes, *shape), in_channels, channels, stem_stride)
 
     def count(
         self,
@@ -320,103 +310,8 @@ class TransNAS101Macro(TransNAS101):
 
 
 @cache
-def isomorphism_classes() -> Tensor:
-    """Map every micro cell code to the smallest code of its isomorphism class, int64 ``(4096,)``.
-
-    Two cells are one if their networks are, up to the names of nodes and edges: ``none``, and whatever gets no input
-    or has no way to the output, is nothing; a node is the sum of what reaches it; a skip connection passes its source
-    on, except from the input of a cell that halves the resolution. Two edges with the same operation on the same
-    source have weights of their own, so ``f(x) + g(x)`` and ``f(x) + f(x)`` are different.
-    """
-    first: dict[tuple[tuple[int, ...], ...], int] = {}
-    colours: dict[object, int] = {}
-    cells = product(range(len(OPERATIONS)), repeat=len(EDGES))
-    classes = [
-        first.setdefault(tuple(_form(cell, reduction, colours) for reduction in (False, True)), code)
-        for code, cell in enumerate(cells)
-    ]
-    return torch.tensor(classes)
-
-
-def _form(cell: tuple[int, ...], reduction: bool, colours: dict[object, int]) -> tuple[int, ...]:
-    """Return a form that isomorphic cells share: colours of their weighted operations after refinement.
-
-    Colours start as operations and are refined by the colours of what an operation reads and of what reads it (as in
-    the test of Weisfeiler & Leman); two rounds tell all these small graphs apart.
-    """
-    start, end = -1, len(EDGES)
-    reads = _reads(cell, reduction, start, end)
-    colour = {start: start, **{v: end if v == end else cell[v] for v in reads}}
-    for _ in range(2):
-        refined = {}
-        for v in colour:
-            inputs = sorted((colour[u], n) for u, n in reads.get(v, Counter()).items())
-            outputs = sorted((colour[w], source[v]) for w, source in reads.items() if source[v])
-            refined[v] = colours.setdefault((colour[v], tuple(inputs), tuple(outputs)), len(colours))
-        colour = refined
-    return tuple(sorted(colour.values()))
-
-
-def _reads(cell: tuple[int, ...], reduction: bool, start: int, end: int) -> dict[int, Counter[int]]:
-    """List how often each weighted edge that matters, and the output ``end``, reads the input and other such edges."""
-    nodes = [Counter([start]), *(Counter[int]() for _ in range(3))]
-    reads: dict[int, Counter[int]] = {}
-    for edge, (gene, (source, target)) in enumerate(zip(cell, EDGES, strict=True)):
-        if gene == NONE or not nodes[source]:
-            continue
-        if gene == SKIP and not (reduction and source == 0):
-            nodes[target].update(nodes[source])
-        else:
-            reads[edge] = nodes[source]
-            nodes[target][edge] += 1
-    live, queue = {end: nodes[-1]}, [end]
-    while queue:
-        fresh = [edge for edge in live[queue.pop()] if edge != start and edge not in live]
-        live.update((edge, reads[edge]) for edge in fresh)
-        queue += fresh
-    return live
-
-
-@cache
-def _members() -> ClassMembers:
-    """Micro cells by isomorphism class."""
-    return ClassMembers(TransNAS101Micro.cardinalities, isomorphism_classes())
-
-
-@cache
-def _paths() -> Tensor:
-    """Path features of every micro cell, ``(4096, F)``."""
-    return path_features(EDGES, len(OPERATIONS), NONE, SKIP)
-
-
-@cache
-def _layers() -> Tensor:
-    """Operations of every micro cell, ``(4096, 6)``."""
-    return layer_counts(EDGES, len(OPERATIONS), NONE)
-
-
-@cache
 def _skeletons() -> Tensor:
     """Genes of every macro skeleton in the order of codes, int64 ``(3256, 6)``."""
     space = TransNAS101Macro()
     genes = gene_strings(space.cardinalities)
     return genes[space.valid(genes)]
-
-
-def _cell(codes: list[int], in_channels: int, out_channels: int, stride: int) -> Cell:
-    """Build one micro cell; edges that carry ``none`` are left out."""
-    edges = []
-    for code, (source, target) in zip(codes, EDGES, strict=True):
-        if code != NONE:
-            shape = (in_channels, out_channels, stride) if source == 0 else (out_channels, out_channels, 1)
-            edges.append((source, target, _operation(code, *shape)))
-    return Cell(edges, 4, out_channels, stride)
-
-
-def _operation(code: int, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Build the operation of one edge."""
-    if code != SKIP:
-        return ReLUConvBN(in_channels, out_channels, 1 if code == CONV_1X1 else 3, stride)
-    if stride == 1 and in_channels == out_channels:
-        return nn.Identity()
-    return FactorizedReduction(in_channels, out_channels, stride)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ednag.benchmarks.arrays import Arrays
 from ednag.benchmarks.spelling import TASKS
 from ednag.core.reading import reading, regular
-from ednag.spaces.transnas101 import OPERATIONS, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces.transnas101 import TransNAS101Macro, TransNAS101Micro
+from ednag.spaces.transnas101_cells import OPERATIONS
 
 SPLITS = ("train", "valid", "test")
 
