@@ -11,6 +11,7 @@ from ednag.samplers import ArchiveDiffusion, LocalSearch, Problem, RandomSearch,
 from ednag.samplers.asynchronous import Asynchronous
 from ednag.samplers.base import State
 from ednag.samplers.members import Members
+from ednag.samplers.proposals import in_turn
 from ednag.spaces import NASBench201
 
 TARGET = torch.tensor([3, 1, 2, 3, 0, 4])
@@ -88,6 +89,43 @@ def test_members_are_what_has_ended_and_pending_ones_take_no_place_in_the_window
     assert all(number == min(known, 16) for number, known, _ in taken)
 
 
+def test_what_is_pending_when_an_epoch_begins_is_left_to_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, space = ArchiveDiffusion(patience=0.5), NASBench201()
+    ask, propose, members_of = sampler.ask, sampler._propose, sampler._members
+    asked: dict[int, int] = {}  # in which epoch
+    unscreened: dict[int, int] = {}  # how many in each
+    late: set[int] = set()
+
+    def asking(state: State) -> tuple[State, Tensor]:
+        state, genes = ask(state)
+        for key in space.identity(genes[0]).tolist():
+            asked.setdefault(key, int(state.memory["epoch"]))
+        return state, genes
+
+    def proposing(state: State, pool: Tensor, score: Tensor, *rest: Tensor) -> tuple[State, Tensor]:
+        epoch, fine = int(state.memory["epoch"]), score > -torch.inf
+        unscreened.setdefault(epoch, 0)
+        if torch.equal(score[fine], in_turn(pool)[fine]):
+            unscreened[epoch] += int(rest[0])
+        return propose(state, pool, score, *rest)
+
+    def looked_at(state: State) -> Members:
+        members, epoch = members_of(state), int(state.memory["epoch"])
+        keys = space.identity(members.genes[members.real]).tolist()
+        assert {asked[key] for key in keys} <= {epoch}
+        ended = state.archive.keys[0, epoch : int(state.known)].tolist()
+        late.update(key for key in ended if asked[key] < epoch)
+        assert sorted(keys) == sorted(key for key in ended if asked[key] == epoch)
+        return members
+
+    for name, function in {"ask": asking, "_propose": proposing, "_members": looked_at}.items():
+        monkeypatch.setattr(sampler, name, function)
+    search(sampler, 150).run(Workers(20).measure)
+    assert len(unscreened) >= 3
+    assert late
+    assert all(number >= sampler.initial for number in [*unscreened.values()][:-1])
+
+
 def test_one_worker_finds_what_rounds_find() -> None:
     sampler, space = ArchiveDiffusion(), NASBench201()
     there = search(sampler, 40).run(Workers(1).measure)
@@ -115,6 +153,14 @@ def test_what_was_under_way_comes_first_after_an_interruption() -> None:
     assert set(workers.seen[: len(pending)]) == {tuple(genes.tolist()) for genes in pending}
     assert int(state.archive.paid) == 40
     assert again.pending == []
+
+
+def test_a_state_that_lacks_what_the_sampler_remembers_is_refused() -> None:
+    sampler, space = ArchiveDiffusion(), NASBench201()
+    saved = sampler.sample(space, Convolutions(), [0], 10).state_dict()
+    del saved["memory"]["left"]
+    with pytest.raises(KeyError, match="a state of ArchiveDiffusion without left"):
+        sampler.resume(space, saved)
 
 
 def test_a_small_space_is_left_when_everything_is_known() -> None:

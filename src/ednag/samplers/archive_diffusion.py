@@ -17,6 +17,7 @@ from ednag.evolution.operators import roulette
 from ednag.fitness import Fitness
 from ednag.samplers.base import Sampler, State
 from ednag.samplers.calibration import Score
+from ednag.samplers.epochs import of_earlier, opened, pending
 from ednag.samplers.evidence import Belief, Mixture, likeliest
 from ednag.samplers.limits import permitted, within_limits
 from ednag.samplers.members import Members, declared, led_by
@@ -46,7 +47,7 @@ class ArchiveDiffusion(Sampler):
 
     With evaluations under way (:class:`~ednag.samplers.asynchronous.Asynchronous`), members are those whose score is known; what is
     pending lowers the surrogate's deviation near it (:meth:`~ednag.samplers.surrogate.Fitted.expecting`), and half as many are
-    proposed at a time.
+    proposed at a time. What is pending when an epoch begins is left to the one before.
 
     By default, fitness enters through ranks alone; failures weigh nothing, and what a partial fitness does not know is left
     out. If the pool has nothing new, uniform architectures are looked through, and in spaces of up to 2^17 gene strings all
@@ -150,11 +151,12 @@ class ArchiveDiffusion(Sampler):
     def start(self, state: State) -> State:
         """Open the first epoch.
 
-                The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
-                evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
+        The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
+        evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
         last improvement; ``best`` of the epoch; ``nugget``, ``factors`` and ``share``, what it believes of the fitness
-                (:class:`~ednag.samplers.evidence.Belief`), revised when ``judge`` architectures are evaluated; and ``exhausted``, whether
-                nothing new is left.
+        (:class:`~ednag.samplers.evidence.Belief`), revised when ``judge`` architectures are evaluated; ``exhausted``, whether
+        nothing new is left; ``over``, whether the next :meth:`ask` opens a new epoch; and ``left``, keys of what was pending
+        when the epoch began.
         """
         zero = torch.zeros_like(state.archive.count)
         first = self.initial + len(state.space.seeds())
@@ -163,12 +165,13 @@ class ArchiveDiffusion(Sampler):
         if self.surrogate is not None:
             memory |= Belief.first(self.surrogate, state.space, zero)._asdict()
         memory["exhausted"] = torch.zeros_like(zero, dtype=torch.bool)
+        memory["over"], memory["left"] = memory["exhausted"].clone(), zero[:, None][:, :0]
         return replace(state, memory=memory)
 
     def ask(self, state: State) -> tuple[State, Tensor]:
         """Propose the most promising new architectures; repeats where a run has fewer than the others, or none left."""
-        count = state.archive.count
-        due = (state.memory["opening"] - state.pending).clamp(min=0)
+        count, state = state.archive.count, opened(state, self.initial)
+        due = (state.memory["opening"] - pending(state).shape[1]).clamp(min=0)
         want = (count // self.batch_growth).clamp(self.batch, self.batch_max).where(count > 0, due)
         if state.pending:  # each is chosen with the others in mind, and the next one will know more
             want = (want // self.batch).clamp(min=1)
@@ -187,34 +190,25 @@ class ArchiveDiffusion(Sampler):
         return self._propose(state, pool, score, want, lottery)
 
     def tell(self, state: State, genes: Tensor, fitness: Tensor) -> State:
-        """Note progress, and open a new epoch where there was none for too long."""
+        """Note progress; where there was none for too long, the next :meth:`ask` opens a new epoch."""
         memory, count = state.memory, state.archive.count
         place = torch.arange(state.archive.keys.shape[1], device=count.device)
-        new = (place >= memory["seen"][:, None]) & (place < count[:, None])
-        top = state.archive.fitness.where(new, -torch.inf).amax(1)
-        paid = count - memory["seen"]
+        new = (place >= memory["seen"][:, None]) & (place < count[:, None]) & ~of_earlier(state)
+        top, paid = state.archive.fitness.where(new, -torch.inf).amax(1), new.sum(1)
         opening = (memory["opening"] - paid).clamp(min=0)
         stale = torch.where((top > memory["best"]) | (memory["opening"] > 0), 0, memory["stale"] + paid)
         moves = sum(k - 1 for k in state.space.cardinalities)
         over = (stale >= max(self.patience * moves, 1)) & (self.patience > 0)
-        return replace(
-            state,
-            memory={
-                **memory,
-                "epoch": torch.where(over, count, memory["epoch"]),
-                "seen": count,
-                "opening": torch.where(over, self.initial, opening),
-                "stale": torch.where(over, 0, stale),
-                "best": torch.maximum(memory["best"], top).where(~over, -torch.inf),
-                "judge": torch.where(over, count, memory["judge"]),
-            },
-        )
+        best = torch.maximum(memory["best"], top)
+        told = {"seen": count, "opening": opening, "stale": stale, "best": best, "over": over}
+        return replace(state, memory={**memory, **told})
 
     def _members(self, state: State) -> Members:
         """Look back over the current epochs, at most ``window`` members."""
         count = state.known[:, None]
         place = torch.arange(max(int(count.max()), 1), device=count.device).expand(len(count), -1)
         real = (place < count) & (place >= state.memory["epoch"][:, None])
+        real &= ~of_earlier(state)[:, : place.shape[1]]
         fitness = state.archive.fitness[:, : place.shape[1]]
         if state.problem.partial:
             real = real & (fitness > -torch.inf)
@@ -313,11 +307,10 @@ class ArchiveDiffusion(Sampler):
         return score
 
     def _pending(self, state: State) -> Tensor | None:
-        """The latest ``window`` of pending evaluations as the kernel sees them, ``(1, P, D)``, if there are any."""
-        if state.pending == 0 or self.surrogate is None:
+        """The latest ``window`` of the epoch's pending evaluations as the kernel sees them, ``(1, P, D)``, if there are any."""
+        latest = pending(state)[:, -self.window :]
+        if latest.shape[1] == 0 or self.surrogate is None:
             return None
-        count = int(state.archive.count)
-        latest = state.archive.genes[:, count - min(state.pending, self.window) : count]
         return self.surrogate.kernel.embed(state.space, latest)
 
     def _climb(

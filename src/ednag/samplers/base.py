@@ -132,8 +132,15 @@ class Sampler(ABC):
     def resume(
         self, problem: Problem | SearchSpace, state: dict[str, Any], device: torch.device | str = "cpu"
     ) -> State:
-        """Continue from :meth:`State.state_dict`."""
-        return State.from_state_dict(as_problem(problem), state, device)
+        """Continue from :meth:`State.state_dict`.
+
+        Raises:
+            KeyError: if the state lacks what this sampler remembers, as one of another version does.
+        """
+        found = State.from_state_dict(as_problem(problem), state, device)
+        if lacking := sorted(self.init(problem, [0], device).memory.keys() - found.memory.keys()):
+            raise KeyError(f"a state of {type(self).__name__} without {', '.join(lacking)}")
+        return found
 
     def start(self, state: State) -> State:
         """Add the algorithm's own memory to a fresh state; nothing by default."""
