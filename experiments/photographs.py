@@ -37,7 +37,7 @@ from ednag.costs.model import Limits
 from ednag.data import ImageFolder
 from ednag.data.describe import describe_data
 from ednag.data.sampling import image_batch
-from ednag.fitness import ProbeFitness
+from ednag.fitness import ProbeFitness, ZeroCostFitness
 from ednag.fitness.discriminant import cross_validated
 from ednag.generation.report import Candidate, Report
 from ednag.generation.run import Generation
@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--lr", type=float, default=7e-4)
-    parser.add_argument("--distillation", type=float, default=0.7)
+    parser.add_argument("--distillation", type=float, default=0.0)
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="limits, of the parent's MACs")
     parser.add_argument("--scratch", action="store_true", help="also train a thin ResNet of equal cost from scratch")
@@ -165,7 +165,7 @@ class Measurement:
         generation = Generation(
             self.space,
             self.fitness,
-            ArchiveDiffusion(),
+            ArchiveDiffusion(priors=[ZeroCostFitness(["flops"])]),
             seeds=[self.seed],
             evaluations=self.options.evaluations,
             top_k=1,

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from ednag.core.noise import Noise
 from ednag.core.storage import load_state, save_state
 from ednag.data.sampling import image_batch
 from ednag.fitness import zero_cost
 from ednag.fitness.proxies import PROXIES, measure
 from ednag.fitness.zero_cost import ZeroCostFitness, rank_among
-from ednag.spaces import NASBench201
+from ednag.spaces import NASBench201, PretrainedLite, SearchSpace, TransNAS101Macro
 from ednag.spaces.building import architecture_seed, representative
 
 SPACE = NASBench201()
@@ -215,6 +216,25 @@ def test_proxies_without_data_need_none() -> None:
     found.setup(SPACE)
     assert all(math.isfinite(value) for value in scores(found)[:4])
     assert found.details(CELLS)["params"][3] == sum(p.numel() for p in SPACE.build(CELLS[3], 3, **SMALL).parameters())
+
+
+@pytest.mark.parametrize(
+    ("space", "network"), [(SPACE, {"channels": 4, "cells": 1}), (PretrainedLite(), {}), (TransNAS101Macro(), {})]
+)
+def test_costs_are_counted_without_building_and_are_those_of_built_networks(
+    space: SearchSpace, network: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genes = space.random(Noise([3]), 3)[0]
+    built, counted = (ZeroCostFitness(["flops", "params"], network=network, num_classes=7) for _ in range(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(zero_cost, "count_in_closed_form", lambda *of: None)
+        built.setup(space)
+        wanted = built._measure(genes)
+    monkeypatch.setattr(zero_cost, "build_network", lambda *of: pytest.fail("a network was built"))
+    counted.setup(space)
+    assert counted._measure(genes).tolist() == wanted.tolist()
+    assert counted.details(genes)["params"].tolist() == wanted[:, 1].tolist()
+    assert (wanted > 0).any()
 
 
 @pytest.mark.parametrize("size", [2, 5, 40])

@@ -180,6 +180,33 @@ def test_weights_lead_denoising_to_the_better_member() -> None:
     assert zeros[1] == pytest.approx(0.5, abs=0.15)
 
 
+class Seeded(Vast):
+    """A space that proposes where to begin."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def seeds(self) -> torch.Tensor:
+        return torch.arange(self.number)[:, None].expand(-1, 28) % 5
+
+
+@pytest.mark.parametrize(("number", "begun"), [(1, [0]), (3, [0, 1, 2]), (5, [0, 1, 2, 3, 4])])
+def test_a_run_begins_with_a_few_seeds_and_screens_the_others(number: int, begun: list[int]) -> None:
+    sampler, space = ArchiveDiffusion(initial=4), Seeded(number)
+    state = sampler.init(Problem(space, "genes"), range(2))
+    state, asked = sampler.ask(state)
+    first = begun if number <= 4 else [0, 1, 2, 4]
+    assert asked.shape[1] == len(first) + 4
+    assert asked[:, : len(first), 0].tolist() == [first] * 2
+    assert (asked[:, : len(first)] == asked[:, : len(first), :1]).all()
+    members = Members(
+        asked, torch.ones(2, asked.shape[1]).bool(), torch.zeros(2, asked.shape[1]), torch.zeros(2, asked.shape[1])
+    )
+    pool = sampler._pool(state, members)
+    same = (pool[..., None, :] == space.seeds()).all(-1)  # of two runs, N proposals and all seeds
+    assert same.any(1).all()
+
+
 def test_climbs_find_what_the_surrogate_promises_more_of() -> None:
     """In a space of 28 genes of five choices, each with an effect of its own."""
     effects = torch.randn(28, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

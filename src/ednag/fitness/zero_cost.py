@@ -16,10 +16,19 @@ from ednag.data.sampling import image_batch
 from ednag.fitness.base import Fitness
 from ednag.fitness.proxies import DATA_PROXIES, PROXIES, measure
 from ednag.spaces import SearchSpace
-from ednag.spaces.building import architecture_seed, build_network, check_options, representative
+from ednag.spaces.building import (
+    architecture_seed,
+    build_network,
+    check_options,
+    count_in_closed_form,
+    representative,
+)
 from ednag.spaces.memory_format import fast_layout
 
 log = logging.getLogger(__name__)
+
+COUNTED = ("params", "flops")
+"""Proxies that are costs, in the order of :meth:`ednag.spaces.SearchSpace.count`."""
 
 
 class ZeroCostFitness(Fitness):
@@ -165,11 +174,21 @@ class ZeroCostFitness(Fitness):
 
     def _measure(self, genes: Tensor) -> Tensor:
         """Measure what has not been measured; float64 ``(n, proxies)`` on the CPU."""
-        keys = self.space.identity(genes).tolist()
-        for key, row in zip(keys, representative(self.space, genes).cpu(), strict=True):
+        keys, members = self.space.identity(genes).tolist(), representative(self.space, genes).cpu()
+        if (values := self._count(members)) is not None:
+            self._measured.update(zip(keys, values.tolist(), strict=True))
+            return values
+        for key, row in zip(keys, members, strict=True):
             if key not in self._measured:
                 self._measured[key] = self._measure_one(key, row)
         return torch.tensor([self._measured[key] for key in keys], dtype=torch.float64)
+
+    def _count(self, genes: Tensor) -> Tensor | None:
+        """Costs without building networks, float64 ``(n, proxies)``; ``None`` for other proxies, and without a closed form."""
+        if not set(self.proxies) <= set(COUNTED):
+            return None
+        costs = count_in_closed_form(self.space, genes, self.num_classes, self.input_shape, self.network)
+        return None if costs is None else costs[:, [COUNTED.index(name) for name in self.proxies]].double()
 
     def _measure_one(self, key: int, genes: Tensor) -> list[float]:
         """Build one network and measure it; works inside inference mode, where generation runs."""

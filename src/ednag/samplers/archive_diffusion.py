@@ -60,8 +60,9 @@ class ArchiveDiffusion(Sampler):
     weight, instead of genes denoised one by one, did as well wherever it was measured.
 
     Args:
-        initial: unscreened uniform architectures at the start of an epoch; the first one begins with the space's seeds
-            (:meth:`~ednag.spaces.SearchSpace.seeds`), if it has any.
+        initial: unscreened uniform architectures at the start of an epoch. If the space has seeds
+            (:meth:`~ednag.spaces.SearchSpace.seeds`), the first one begins with as many of them, evenly spread; the others are
+            screened in every round.
         batch: evaluations per round; more, ``evaluated / batch_growth``, as the archive grows.
         batch_growth: see ``batch``.
         batch_max: most evaluations per round.
@@ -159,7 +160,7 @@ class ArchiveDiffusion(Sampler):
         when the epoch began.
         """
         zero = torch.zeros_like(state.archive.count)
-        first = self.initial + len(state.space.seeds())
+        first = self.initial + min(self.initial, len(state.space.seeds()))
         memory = {"epoch": zero, "seen": zero, "opening": zero + first, "stale": zero, "judge": zero}
         memory["best"] = torch.full(zero.shape, -torch.inf, dtype=torch.float64, device=zero.device)
         if self.surrogate is not None:
@@ -221,10 +222,11 @@ class ArchiveDiffusion(Sampler):
         return Members(genes, real, average_rank(fitness, real), fitness)
 
     def _first(self, state: State) -> tuple[Tensor, Tensor]:
-        """Propose the space's seeds, then uniform architectures, ``(R, N, L)``; with a prior, by turns its best and any."""
-        pool = state.space.random(state.noise, 8 * self.initial)
-        seeds = state.space.seeds().to(pool.device).expand(len(pool), -1, -1)
-        pool = within_limits(state.problem, torch.cat([seeds, pool], 1), state.noise)
+        """Propose some of the space's seeds, then uniform architectures, ``(R, N, L)``; with a prior, by turns its best and any."""
+        pool, seeds = state.space.random(state.noise, 8 * self.initial), state.space.seeds()
+        spread = torch.linspace(0, max(len(seeds) - 1, 0), min(self.initial, len(seeds))).long()
+        first = seeds[spread].to(pool.device).expand(len(pool), -1, -1)
+        pool = within_limits(state.problem, torch.cat([first, pool], 1), state.noise)
         if not self.priors:
             return pool, in_turn(pool)
         turn = torch.arange(pool.shape[1], device=pool.device)
@@ -233,7 +235,7 @@ class ArchiveDiffusion(Sampler):
         return torch.cat([pool, best], 1), -turns.double().expand(len(pool), -1)
 
     def _pool(self, state: State, members: Members) -> Tensor:
-        """Propose uniform architectures, then denoised and corrected ones, ``(R, N, L)``."""
+        """Propose uniform architectures, then denoised and corrected ones, and the space's seeds, ``(R, N, L)``."""
         space, noise = state.space, state.noise
         length = space.num_genes
         cardinalities = choices(space.cardinalities, noise.device)
@@ -254,7 +256,8 @@ class ArchiveDiffusion(Sampler):
             genes = members.genes.gather(1, parent[..., None].expand(-1, -1, length))
         if self.correct:
             genes = changed(space, genes, self.two_genes, noise.uniform(self.pool, 1 + 2 * length))
-        return within_limits(state.problem, torch.cat([uniform, genes], 1), noise)
+        seeds = space.seeds().to(genes.device).expand(len(genes), -1, -1)
+        return within_limits(state.problem, torch.cat([uniform, genes, seeds], 1), noise)
 
     def _log_weight(self, members: Members) -> Tensor:
         """``log g`` of the posterior, ``(R, M)``; uniform in an epoch without members."""
