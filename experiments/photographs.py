@@ -165,7 +165,7 @@ class Measurement:
         generation = Generation(
             self.space,
             self.fitness,
-            ArchiveDiffusion(priors=[ZeroCostFitness(["flops"])]),
+            ArchiveDiffusion(initial=4, priors=[ZeroCostFitness(["flops"])]),
             seeds=[self.seed],
             evaluations=self.options.evaluations,
             top_k=1,

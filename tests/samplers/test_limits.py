@@ -10,6 +10,7 @@ from ednag.fitness.base import Fitness
 from ednag.fitness.constrained import ConstrainedFitness
 from ednag.samplers import ArchiveDiffusion, Problem
 from ednag.samplers.limits import permitted, within_limits
+from ednag.samplers.priors import Priors
 from ednag.spaces import MobileNetV3, NASBench101, NASBench201, SearchSpace, TransNAS101Macro
 
 
@@ -55,6 +56,23 @@ def test_a_run_under_a_tight_limit_spends_nothing_on_violators(space: SearchSpac
     assert archive.violators.tolist() == [0, 0]
     assert archive.paid.min() >= 30
     assert (space.count(archive.genes[archive.filled], 10, (3, 64, 64))[:, 1] <= limit).all()
+
+
+@pytest.mark.parametrize(("space", "share"), [(MobileNetV3(), 0.001), (NASBench201(), 0.05)])
+def test_what_priors_open_with_is_within_limits_and_near_them(space: SearchSpace, share: float) -> None:
+    problem, fitness, limit = tight(space, share)
+
+    def macs(genes: Tensor, valid: Tensor) -> Tensor:
+        counted = space.count(genes, 10, (3, 64, 64))[..., 1].double()
+        return counted.where(valid, -torch.inf)
+
+    best = Priors([macs], problem).best
+    costs = macs(best, torch.ones(len(best), dtype=torch.bool))
+    assert len(best) == 64
+    assert 0.8 * limit < float(costs[0]) <= limit
+    assert costs.tolist() == sorted(costs.tolist(), reverse=True)
+    first = ArchiveDiffusion(priors=[macs]).sample(problem.space, fitness, [3], 6).archive
+    assert torch.isin(problem.key(best[:3]), first.keys[0]).all()
 
 
 def test_without_limits_nothing_is_drawn_or_changed() -> None:

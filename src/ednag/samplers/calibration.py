@@ -21,19 +21,20 @@ class Score(Protocol):
 class Prior:
     """A score known beforehand, put on the scale of ranks: only the order it gives matters.
 
-    The score is ranked among those of 1,024 random valid architectures, always the same. If a run is to be the same
+    The score is ranked among those of random architectures, always the same. If a run is to be the same
     alone and in a batch, the score of an architecture must not depend on what else is scored with it.
 
     Args:
         score: such as a fitness that costs nothing; NaN is worst.
         space: what the genes mean.
-        device: where genes arrive.
+        among: the architectures to rank among, on the device where genes arrive, int64 ``(n, L)``; :func:`random_valid` ones if
+            omitted.
     """
 
-    def __init__(self, score: Score, space: SearchSpace, device: torch.device | str = "cpu") -> None:
+    def __init__(self, score: Score, space: SearchSpace, among: Tensor | None = None) -> None:
         self.score, self.space = score, space
-        some = random_valid(space).to(device)[None]
-        self._reference = self._scored(some, space.valid(some))[0].sort().values.contiguous()
+        some = random_valid(space) if among is None else among
+        self._reference = self._scored(some[None], space.valid(some)[None])[0].sort().values.contiguous()
         shape = self._shape(self._reference)
         self._centre, self._spread = shape.mean(), shape.std(correction=0).clamp(min=1e-6)
 
