@@ -12,11 +12,12 @@ from sklearn.metrics import confusion_matrix
 
 from ednag.core.storage import write_csv, write_json
 from ednag.generation.report import Candidate, Report
-from ednag.pages.blocks import Chart, Matrix, Series, Table, Thumbnails
-from ednag.pages.numbers import extent, log_ticks, short, shown, ticks
+from ednag.pages.blocks import Chart, Matrix, Series, Table, Thumbnails, together
+from ednag.pages.html import legend, marked
+from ednag.pages.numbers import extent, log_ticks, short, shown, ticks, with_deviation
 from ednag.pages.png import png
 from ednag.pages.predictions_part import calibration, class_accuracies, confusion
-from ednag.pages.svg import chart_svg
+from ednag.pages.svg import CHARACTER, chart_svg, matrix_svg
 from ednag.pages.write import make_page, write_page
 from ednag.retraining.predictions import Predictions
 
@@ -34,6 +35,7 @@ class Reader(HTMLParser):
         self.links: list[str] = []
         self.words: list[str] = []
         self.tips: list[str] = []
+        self.alts: list[str | None] = []
         self.feed(text)
         assert self.open == []
 
@@ -41,6 +43,7 @@ class Reader(HTMLParser):
         told = dict(attrs)
         self.links += [value for name, value in told.items() if name in ("src", "href", "srcset", "action") and value]
         self.tips += [told["data-tip"]] if told.get("data-tip") else []
+        self.alts += [told.get("alt")] if tag == "img" else []
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -125,6 +128,11 @@ def test_a_retraining(retrained: Path) -> None:
     assert "failed: the loss is not finite" in text
     assert "<b>owl</b>" in text  # as text
     assert sum(link.startswith("data:image/png") for link in reader.links) == 5
+    assert len(reader.alts) == 5
+    assert all(alt and alt.startswith("said ") for alt in reader.alts)
+    assert "`" not in text
+    assert "--report.images false" in reader.words
+    assert "3 trained networks" in text
     said = predictions()
     first = said.worst(5)[0]
     assert f"said {NAMES[said.classes[first, 0]]}" in text
@@ -132,6 +140,8 @@ def test_a_retraining(retrained: Path) -> None:
     assert any(tip.startswith("network 2\nmultiply-accumulates 15,000,000, test 84.25 %") for tip in reader.tips)
     page = make_page(retrained)
     assert page.kind == "retrain"
+    charts = {block.name: block for block in page.blocks() if isinstance(block, Chart)}
+    assert [one.name for one in charts["accuracy_macs"].series] == ["generated", "random"]
     names = {block.name for block in page.blocks() if isinstance(block, (Table, Chart, Matrix))}
     assert names >= {"networks", "accuracy_macs", "curve_top1", "curve_loss", "confusion", "calibration", "classes"}
 
@@ -224,10 +234,15 @@ def test_a_comparison(tmp_path: Path) -> None:
             "sampler": name,
             "runs": 30,
             "success@50": 0.5,
+            "value@50": 0.5,
             "regret@50": 0.1,
             "mean_regret": r,
             "evaluations": 60.0,
             "p_value": p,
+            "test mean": 93.9,
+            "test sd": 0.3468,
+            "valid mean": 91.23,
+            "valid sd": 12.0,
         }
         for name, r, p in (("default", 0.2, None), ("random", 0.4, 0.01))
     ]
@@ -241,7 +256,10 @@ def test_a_comparison(tmp_path: Path) -> None:
     text = " ".join(read(tmp_path).words)
     assert "default has the least mean regret" in text
     tables = {block.name: block for block in make_page(tmp_path).blocks() if isinstance(block, Table)}
-    assert list(tables["by_evaluations"].header) == ["sampler", "success@50", "regret@50"]
+    assert list(tables["success_by_evaluations"].header) == ["sampler", "success@50"]
+    assert "value_by_evaluations" not in tables  # the same as success
+    assert tables["regret_by_evaluations"].rows == [["default", 0.1], ["random", 0.1]]
+    assert tables["metrics"].rows[0] == ["default", "93.90 ± 0.35", "91 ± 12"]
     assert tables["budget"].rows[1][-1] == 0.01
 
 
@@ -249,7 +267,7 @@ def test_a_collection(tmp_path: Path) -> None:
     valid = np.array([50, 60, 70, np.nan, 40, 45], dtype=np.float32)
     np.savez(
         tmp_path / "rows.npz", genes=np.zeros((6, 2), np.int8), task=np.array([0, 0, 1, 1, 2, 2]), valid=valid, test=valid,
-        seconds=np.full(6, 1800, np.float32), seed=np.zeros(6), space="nasbench201", budget='{"steps": 64}', versions="{}",
+        seconds=np.full(6, 1800, np.float32), seed=np.zeros(6), space="nasbench201", budget='{"steps": 64, "network": {"cells": 1}}', versions="{}",
     )  # fmt: skip
     write_json(tmp_path / "tasks.json", {"tasks": [{"source": name} for name in ("digits", "digits", "usps")]})
     (tmp_path / "rows").mkdir()
@@ -257,6 +275,7 @@ def test_a_collection(tmp_path: Path) -> None:
     (tmp_path / "rows" / "digits-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = " ".join(read(tmp_path).words)
     assert "out of memory" in text
+    assert "each training: steps 64, cells 1." in text
     tables = {block.name: block for block in make_page(tmp_path).blocks() if isinstance(block, Table)}
     assert tables["sources"].rows[0][:4] == ["digits", 2, 4, 1]
     assert tables["sources"].rows[0][5] == 60
@@ -275,7 +294,7 @@ def test_a_fit(tmp_path: Path) -> None:
     page = make_page(tmp_path)
     tables = {block.name: block for block in page.blocks() if isinstance(block, Table)}
     assert [row[2] for row in tables["tasks"].rows] == [pytest.approx(1), pytest.approx(-1)]
-    assert ("validation spearman", "0.5") in page.facts
+    assert ("validation Spearman", "0.5") in page.facts
     read(tmp_path)
 
 
@@ -336,6 +355,60 @@ def test_logarithmic_ticks_numbers_and_extents() -> None:
     ]  # fmt: skip
     assert extent([]) == (0.0, 1.0)
     assert extent([float("inf"), 3.0, 3.0]) == (pytest.approx(2.85), pytest.approx(3.15))
+
+
+def test_an_axis_of_whole_numbers_has_no_halves() -> None:
+    assert ticks(0.5, 12.6, whole=True) == [5, 10]
+    assert ticks(0.95, 1.05, whole=True) == [1]
+    assert ticks(0.5, 12.6) == [2.5, 5, 7.5, 10, 12.5]
+    chart = Chart("a", "A", "task", "y", [Series("", [1, 2, 3, 12], [10, 20, 30, 40])])
+    assert ">2.5<" not in chart_svg(chart)
+
+
+def test_means_have_as_many_digits_as_their_deviation() -> None:
+    assert [with_deviation(*pair) for pair in ((93.9, 0.3468), (91.6, 0.01399), (1234.5, 81.0), (5.0, 0.0))] == [
+        "93.90 ± 0.35", "91.600 ± 0.014", "1,234 ± 81", "5.00 ± 0.00",
+    ]  # fmt: skip
+    assert with_deviation(float("nan"), 1.0).startswith("\N{EN DASH}")
+
+
+def test_series_that_lie_on_each_other_are_all_named() -> None:
+    same, nan = ([1, 2], [1.0, 1.0]), float("nan")
+    series = [
+        Series("valid", *same),
+        Series("unique", *same),
+        Series("novel", [1, 2], [1.0, nan]),
+        Series("new", [1, 2], [1.0, nan]),
+        Series("none", [], []),
+        Series("apart", *same, "points"),
+    ]
+    assert [one.name for one in together(series)] == ["valid, unique", "novel, new", "apart"]
+    both = [Series("a", [1], [2], "points", ["this"]), Series("b", [1], [2], "points", ["that"])]
+    assert together(both)[0].tips == ["this\nthat"]
+    chart = Chart("a", "A", "x", "y", series[:2])
+    assert legend(chart) == [(0, "valid, unique", False)]
+    assert legend(Chart("a", "A", "x", "y", series[:1])) == []
+    assert "valid, unique" in chart_svg(chart)
+
+
+@pytest.mark.parametrize("low", [98.5, 0.0001, 1_250_000, 0])
+def test_values_along_an_axis_dont_touch_its_name(low: float) -> None:
+    drawn = chart_svg(Chart("a", "A", "x", "y", [Series("", [0, 1], [low, low * 1.01 + 0.001])]))
+    labels = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]+)<', drawn)
+    assert labels
+    assert all(float(x) - CHARACTER * len(text) > 22 for x, text in labels)  # the name ends at 18
+
+
+def test_names_of_one_letter_stand_upright_over_a_matrix() -> None:
+    drawn = matrix_svg(Matrix("m", "M", "true", "predicted", list("0123"), [[1] * 4] * 4))
+    assert "rotate(-90)" not in drawn
+    assert "rotate(-90)" in matrix_svg(
+        Matrix("m", "M", "true", "predicted", ["german shepherd", "b"], [[1, 0], [0, 1]])
+    )
+
+
+def test_only_backticks_become_tags() -> None:
+    assert str(marked("<b> `--top 3` & `x<y`")) == "&lt;b&gt; <code>--top 3</code> &amp; <code>x&lt;y</code>"
 
 
 def test_points_are_where_they_belong() -> None:

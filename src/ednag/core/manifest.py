@@ -58,7 +58,8 @@ def device_name(device: torch.device) -> str:
     """Name of the hardware behind a torch device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{device.type} ({platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'})"
 
 
 def _version(name: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -47,6 +47,34 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     muted: bool = False
+
+
+def together(series: Sequence[Series]) -> list[Series]:
+    """Series as they are drawn: those that lie on each other are one, under all their names; empty ones are left out."""
+    out: list[Series] = []
+    for one in (one for one in series if len(one.x)):
+        place = next((place for place, other in enumerate(out) if _on_each_other(one, other)), None)
+        if place is None:
+            out.append(one)
+        else:
+            other = out[place]
+            tips = [f"{mine}\n{its}" for mine, its in zip(other.tips, one.tips, strict=True)]
+            out[place] = replace(other, name=f"{other.name}, {one.name}", tips=tips)
+    return out
+
+
+def _on_each_other(one: Series, other: Series) -> bool:
+    """Whether two named series would be drawn alike."""
+    if not (one.name and other.name) or (one.kind, one.muted, len(one.tips)) != (
+        other.kind,
+        other.muted,
+        len(other.tips),
+    ):
+        return False
+    return all(
+        len(mine) == len(its) and all(a == b or (a != a and b != b) for a, b in zip(mine, its, strict=True))
+        for mine, its in ((one.x, other.x), (one.y, other.y), (one.low, other.low), (one.high, other.high))
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ednag.core.reading import read_bytes, read_npz
 from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
-from ednag.pages.numbers import shown
+from ednag.pages.numbers import shown, with_deviation
 from ednag.pages.sources import column, notes, read_csv, read_json
 
 
@@ -20,8 +20,6 @@ def comparison_page(folder: Path) -> Page:
     """Make the page of a comparison's run directory."""
     found, manifest = read_json(folder / "comparison.json"), read_json(folder / "manifest.json")
     rows: list[dict[str, Any]] = found["rows"]
-    points = [name for name in rows[0] if "@" in name]
-    whole = [_whole(row) for row in rows]
     best = min(rows, key=lambda row: row["mean_regret"])
     return Page(
         "compare",
@@ -32,22 +30,12 @@ def comparison_page(folder: Path) -> Page:
             ("evaluations a run", shown(manifest.get("counts", {}).get("evaluations"))),
         ],
         [
-            Section("Success and regret", _curves(folder, found["fitness"])),
-            Section(
-                "By the number of evaluations",
-                [
-                    Table(
-                        "by_evaluations",
-                        ["sampler", *points],
-                        [[row["sampler"], *(row[n] for n in points)] for row in rows],
-                    )
-                ],
-                "Success: share of runs that have evaluated the optimum. Regret: mean distance of the best so far from it.",
-            ),
+            Section("Success and the best so far", _curves(folder, found["fitness"])),
+            Section("By the number of evaluations", _by_evaluations(rows)),
             Section(
                 "Over the whole budget",
-                [Table("budget", list(whole[0]), [list(row.values()) for row in whole])],
-                "Metrics of each run's best architecture, mean and standard deviation. The p-value is of Wilcoxon's signed-rank test on the mean regret, paired by seed, against the first row; "
+                [_spent(rows), *_metrics(rows)],
+                "The p-value is of Wilcoxon's signed-rank test on the mean regret, paired by seed, against the first row; "
                 "Holm-corrected.",
             ),
         ],
@@ -55,18 +43,42 @@ def comparison_page(folder: Path) -> Page:
     )
 
 
-def _whole(row: Mapping[str, Any]) -> dict[str, object]:
-    """What is said of a sampler for the whole budget: a mean and its deviation share a column."""
-    out: dict[str, object] = {}
-    for name, value in row.items():
-        if "@" in name or name == "runs" or name.endswith(" sd"):
-            continue
-        if name.endswith(" mean"):
-            metric = name.removesuffix(" mean")
-            out[metric] = f"{shown(value)} ± {shown(row[f'{metric} sd'])}"
-        else:
-            out[{"ms_a_run": "ms per run"}.get(name, name.replace("_", " "))] = value
-    return out
+POINTS = {
+    "success": "Share of runs that have evaluated the optimum",
+    "value": "Share of runs that have found the optimum's value, of whichever architecture",
+    "regret": "Mean distance of the best so far from the optimum",
+}
+"""What a comparison tells by the number of evaluations."""
+
+
+def _by_evaluations(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """A table of what was reached after some numbers of evaluations, for each way of telling it."""
+    tables: list[Table] = []
+    for kind in dict.fromkeys(name.partition("@")[0] for name in rows[0] if "@" in name):
+        names = [name for name in rows[0] if name.startswith(f"{kind}@")]
+        header = ["sampler", *(f"{kind}@{int(name.partition('@')[2]):,}" for name in names)]
+        cells = [[row["sampler"], *(row[name] for name in names)] for row in rows]
+        if tables and [row[1:] for row in tables[-1].rows] == [row[1:] for row in cells]:
+            continue  # no other architecture than the optimum has its value
+        tables.append(Table(f"{kind}_by_evaluations", header, cells, f"{POINTS.get(kind, kind.capitalize())}."))
+    return [*tables]
+
+
+def _spent(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What each sampler took and how far it was from the optimum."""
+    names = [name for name in rows[0] if "@" not in name and name != "runs" and not name.endswith((" mean", " sd"))]
+    titles = [{"ms_a_run": "ms per run"}.get(name, name.replace("_", " ")) for name in names]
+    return Table("budget", titles, [[row[name] for name in names] for row in rows])
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Metrics of what the runs selected: a mean and its deviation share a column."""
+    names = [name.removesuffix(" mean") for name in rows[0] if name.endswith(" mean")]
+    cells = [
+        [row["sampler"], *(with_deviation(row[f"{name} mean"], row[f"{name} sd"]) for name in names)] for row in rows
+    ]
+    caption = "Of each run's best architecture: mean and standard deviation."
+    return [Table("metrics", ["sampler", *names], cells, caption)] if names else []
 
 
 def _curves(folder: Path, fitness: str) -> list[Block]:
@@ -113,11 +125,11 @@ def collection_page(folder: Path) -> Page:
             ("tasks", shown(len(tasks))),
             ("sources", shown(len(set(sources)))),
             ("failed", shown(int(failed.sum()))),
-            ("training, hours", shown(float(rows["seconds"].sum()) / 3600)),
+            ("training, hours", shown(round(float(rows["seconds"].sum()) / 3600, 2))),
         ],
         [
             Section("Accuracy by source", [_spread(rows, sources, failed), _by_source(rows, sources, failed)]),
-            Section("Accuracy by time", _by_time(rows, sources, failed)),
+            Section("Time", _by_time(rows, sources, failed)),
             Section("Failures", _failures(folder)),
         ],
         notes(read_json(folder / "manifest.json"), folder),
@@ -125,9 +137,11 @@ def collection_page(folder: Path) -> Page:
 
 
 def _budget(budget: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in budget.items() if value not in (None, {}, False)
-    )
+    """Write settings in words, those of the network among them."""
+    plain = {name: value for name, value in budget.items() if not isinstance(value, dict)}
+    for inner in (value for value in budget.values() if isinstance(value, dict)):
+        plain |= inner
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items() if value not in (None, False))
 
 
 def _spread(rows: Mapping[str, np.ndarray], sources: np.ndarray, failed: np.ndarray) -> Chart:
@@ -165,8 +179,8 @@ def _by_source(rows: Mapping[str, np.ndarray], sources: np.ndarray, failed: np.n
         count, lost = int((sources == source).sum()), int(((sources == source) & failed).sum())
         tasks = len(set(rows["task"][sources == source].tolist()))
         table.append([source, tasks, count, lost, float(low), float(middle), float(high)])
-    header = ["source", "tasks", "trainings", "failed", "lowest tenth below, %", "median, %", "highest tenth above, %"]
-    return Table("sources", header, table, "Validation accuracy.")
+    header = ["source", "tasks", "trainings", "failed", "10th percentile, %", "median, %", "90th percentile, %"]
+    return Table("sources", header, table, "Validation accuracy of the trainings of each source.")
 
 
 def _by_time(rows: Mapping[str, np.ndarray], sources: np.ndarray, failed: np.ndarray) -> list[Block]:

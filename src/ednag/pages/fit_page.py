@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from scipy.stats import spearmanr
 
 from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
-from ednag.pages.numbers import shown
+from ednag.pages.numbers import counted, shown
 from ednag.pages.sources import column, notes, read_csv, read_json
 
 CORRELATIONS = ("val/spearman", "val/kendall", "val/pearson")
@@ -28,7 +29,7 @@ def fit_page(folder: Path) -> Page:
     return Page(
         "fit",
         "A trained model" if not predicted else "A trained predictor",
-        f"After {len(curves)} epochs." if curves else "",
+        f"After {counted(len(curves), 'epoch')}." if curves else "",
         facts,
         [
             Section("Learning", _learning(curves)),
@@ -39,7 +40,15 @@ def fit_page(folder: Path) -> Page:
 
 
 def _words(name: str) -> str:
-    return name.replace("val/", "validation ").replace("train/", "training ").replace("_", " ")
+    words = name.replace("val/", "validation ").replace("train/", "training ").replace("_", " ")
+    for found in ("spearman", "kendall", "pearson"):
+        words = words.replace(found, found.capitalize())
+    return re.sub(r" regret(\d+)$", r" regret of the top \1", words)
+
+
+def _title(name: str) -> str:
+    words = _words(name)
+    return words[:1].upper() + words[1:]
 
 
 def _learning(curves: list[dict[str, str]]) -> list[Block]:
@@ -51,14 +60,12 @@ def _learning(curves: list[dict[str, str]]) -> list[Block]:
     charts: list[Block] = []
     epochs = column(curves, "epoch")
     if together:
-        series = [Series(name.removeprefix("val/"), epochs, column(curves, name)) for name in together]
+        series = [Series(name.removeprefix("val/").capitalize(), epochs, column(curves, name)) for name in together]
         charts.append(Chart("correlations", "Correlations, held-out", "epoch", "correlation", series))
     for name in names:
         if name not in together:
             line = Series("", epochs, column(curves, name))
-            charts.append(
-                Chart(f"curve_{name.replace('/', '_')}", _words(name).capitalize(), "epoch", _words(name), [line])
-            )
+            charts.append(Chart(f"curve_{name.replace('/', '_')}", _title(name), "epoch", _words(name), [line]))
     return charts
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
 
 from ednag.pages.blocks import Chart, Page, Table
 from ednag.pages.numbers import shown
@@ -28,7 +31,7 @@ def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader
 
     room = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    for function in (chart_svg, matrix_svg, shown, numeric, legend, data_uri):
+    for function in (chart_svg, matrix_svg, shown, numeric, legend, marked, data_uri):
         room.globals[function.__name__] = function
     return room.get_template("page.html")
 
@@ -48,10 +51,17 @@ def numeric(table: Table, column: int) -> bool:
 
 
 def legend(chart: Chart) -> list[tuple[int, str, bool]]:
-    """Colour, name and whether it is muted, of each series that has a name; none if there are more than colours."""
-    if len(chart.series) > COLOURS + 1:
+    """Colour, name and whether it is muted, of each series that has a name; none of a single series, or more than colours."""
+    drawn = numbers(chart.series)
+    named = sum(bool(one.name) for one in chart.series if len(one.x))
+    if named < 2 or len(drawn) > COLOURS + 1:
         return []
-    return [(number, one.name, one.muted) for number, one in numbers(chart.series) if one.name]
+    return [(number, one.name, one.muted) for number, one in drawn if one.name]
+
+
+def marked(text: str) -> Markup:
+    """Escape a sentence, and set what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def data_uri(picture: bytes) -> str:

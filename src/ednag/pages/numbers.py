@@ -22,6 +22,19 @@ def shown(value: object) -> str:
     return f"{value:.4g}"
 
 
+def counted(number: int, thing: str) -> str:
+    """Write how many there are of something: ``1 epoch``, ``7 epochs``."""
+    return f"{number:,} {thing if number == 1 else thing + 's'}"
+
+
+def with_deviation(mean: float, deviation: float) -> str:
+    """Write a mean with its standard deviation, both to the deviation's second digit: ``93.90 ± 0.35``."""
+    if not (math.isfinite(mean) and math.isfinite(deviation)):
+        return f"{shown(mean)} ± {shown(deviation)}"
+    digits = 2 if deviation <= 0 else min(max(1 - math.floor(math.log10(deviation)), 0), 6)
+    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f}"
+
+
 def short(value: float) -> str:
     """Write a value along an axis: ``1.5M``, ``200k``, ``0.25``."""
     for size, unit in UNITS:
@@ -30,22 +43,23 @@ def short(value: float) -> str:
     return f"{value:.6g}"
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Choose round values from ``low`` to ``high``: steps of 1, 2, 2.5 or 5 times a power of ten."""
+def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
+    """Choose round values from ``low`` to ``high``: steps of 1, 2, 2.5 or 5 times a power of ten; ``whole`` numbers only."""
     if not high > low:
         return [low]
     raw = (high - low) / max(most - 1, 1)
     size = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * (1 - 1e-9))
+    steps = [factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * (1 - 1e-9)]
+    step = next((value for value in steps if value.is_integer()), 1.0) if whole else steps[0]
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Choose round values along a logarithmic axis: 1, 2 and 5 times powers of ten, or fewer; positive bounds."""
+    """Choose round values along a logarithmic axis: as many of each power of ten as there is room for; positive bounds."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    for factors in (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         found = [f * 10.0**d for d in decades for f in factors if low * 0.999 <= f * 10.0**d <= high * 1.001]
         if len(found) <= most:
             break

@@ -6,7 +6,7 @@ import io
 import math
 from typing import Any
 
-from ednag.pages.blocks import Chart, Matrix, Series
+from ednag.pages.blocks import Chart, Matrix, Series, together
 from ednag.pages.numbers import extent, short
 
 
@@ -30,7 +30,7 @@ def png(block: Chart | Matrix) -> bytes:
 
 def _chart(axes: Any, chart: Chart) -> None:
     """Draw the series of a chart."""
-    for one in sorted(chart.series, key=lambda one: not one.muted):
+    for one in sorted(together(chart.series), key=lambda one: not one.muted):
         _series(axes, one)
     if chart.diagonal:
         ends = [max(axes.get_xlim()[0], axes.get_ylim()[0]), min(axes.get_xlim()[1], axes.get_ylim()[1])]

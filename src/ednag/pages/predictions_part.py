@@ -77,7 +77,8 @@ def calibration_chart(said: Predictions) -> Chart:
     tips = [f"{n} images\nconfidence {c:.3f}, accuracy {a:.3f}" for c, a, n in bins]
     series = Series("", [c for c, _, _ in bins], [a for _, a, _ in bins], "line", tips)
     caption = (
-        "Test images by the probability of the likeliest class. On the dotted line, probabilities mean what they say."
+        "Test images by the probability of the likeliest class. On the dotted line, probabilities mean what they say. "
+        "Point to a point to see of how many images it is."
     )
     return Chart("calibration", "Calibration", "confidence", "accuracy", [series], diagonal=True, caption=caption)
 

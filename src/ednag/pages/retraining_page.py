@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
-from ednag.pages.numbers import shown
+from ednag.pages.numbers import counted, shown
 from ednag.pages.predictions_part import predictions_section
 from ednag.pages.sources import column, notes, read_csv, read_json
 from ednag.retraining.predictions import CURVES
@@ -32,7 +33,7 @@ def retraining_page(folder: Path) -> Page:
     sections.append(Section("Images", _images(data), str(data.get("origin", ""))))
     return Page(
         "retrain",
-        f"{len(summary['results'])} trained networks",
+        counted(len(summary["results"]), "trained network"),
         _lead(best, summary.get("verdict", "")),
         _facts(best, data),
         sections,
@@ -111,10 +112,10 @@ def _networks(rows: Sequence[tuple[str, Row]]) -> Table:
 
 def _against_cost(rows: Sequence[tuple[str, Row]]) -> list[Block]:
     """Test accuracy against multiply-accumulates, generated networks and baselines."""
-    groups = {
-        "generated": [row for _, row in rows if not row.get("label")],
-        "baselines": [row for _, row in rows if row.get("label")],
-    }
+    groups: dict[str, list[Row]] = {}
+    for _, row in rows:
+        kind = re.sub(r" \d+$", "", name_of(row)) if row.get("label") else "generated"
+        groups.setdefault(kind, []).append(row)
     charts: list[Block] = []
     for key, title in (("macs", "multiply-accumulates"), ("params", "parameters")):
         series = []

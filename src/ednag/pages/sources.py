@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,14 @@ def notes(manifest: Mapping[str, Any], folder: Path) -> list[str]:
     seeds = manifest["seeds"]
     told = [f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"] if seeds else []
     return [
-        "; ".join([f"Folder {folder.name}", f"made {manifest['created']} on {manifest['device']}", *told, seconds])
+        "; ".join(
+            [f"Folder {folder.name}", f"made {_moment(manifest['created'])} on {manifest['device']}", *told, seconds]
+        )
         + ".",
         f"Versions: {versions}.",
     ]
+
+
+def _moment(created: str) -> str:
+    """Write a moment as people do."""
+    return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d at %H:%M} UTC"

@@ -7,17 +7,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ednag.pages.blocks import Chart, Matrix, Series
+from ednag.pages.blocks import Chart, Matrix, Series, together
 from ednag.pages.numbers import extent, log_ticks, short, shown, ticks
 
 WIDTH, HEIGHT = 520, 330
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 48
+RIGHT, TOP, BOTTOM = 22, 12, 48
+CHARACTER = 9.0
+"""Width of a digit, as phones draw it."""
+
 COLOURS = 8
 """How many series have a colour of their own."""
 
 MOST_TIPS = 150
 """Most points of a series that answer to the pointer."""
 
+
+MOST_LETTERS = 16
+"""Letters of a class that are written beside a matrix; all of them answer to the pointer."""
 
 MANY = 600
 """With more points than this, each is small and no larger than what answers to the pointer."""
@@ -32,12 +38,14 @@ class Axes:
         y: place of a value upwards.
         x_ticks: round values.
         y_ticks: likewise.
+        left: where the lines of the grid begin; the values along the axis stand before it, and its name before them.
     """
 
     x: Callable[[float], float]
     y: Callable[[float], float]
     x_ticks: list[float]
     y_ticks: list[float]
+    left: float
 
 
 def chart_svg(chart: Chart) -> str:
@@ -47,18 +55,17 @@ def chart_svg(chart: Chart) -> str:
     if chart.diagonal:
         low, high = axes.x_ticks[0], axes.x_ticks[-1]
         shapes.append(f'<path class="guide" d="{_path([(axes.x(v), axes.y(v)) for v in (low, high)])}"/>')
-    numbered = numbers(chart.series)
-    for number, one in sorted(numbered, key=lambda pair: not pair[1].muted):
+    for number, one in sorted(numbers(chart.series), key=lambda pair: not pair[1].muted):
         shapes.append(f'<g class="{"muted" if one.muted else f"s{number}"}">{_drawn(one, axes, chart)}</g>')
     label = html.escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
 
 
 def numbers(series: Sequence[Series]) -> list[tuple[int, Series]]:
-    """Pair each series with the number of its colour; muted ones need none."""
+    """Pair each series that is drawn with the number of its colour; muted ones need none."""
     coloured = 0
     out = []
-    for one in series:
+    for one in together(series):
         out.append((coloured % COLOURS, one))
         coloured += not one.muted
     return out
@@ -68,7 +75,7 @@ def matrix_svg(matrix: Matrix) -> str:
     """Draw counts as shades of squares; each row is shaded by its share of the row."""
     count = len(matrix.names)
     longest = max(map(len, matrix.names), default=1)
-    margin = min(44 + 7.5 * min(longest, 14), 146)
+    margin = 44 + 7.5 * min(longest, MOST_LETTERS)
     side = max((WIDTH - margin - 10) / max(count, 1), 6)
     size = min(side, 58)
     width, height = margin + size * count + 10, margin + size * count + 10
@@ -77,14 +84,18 @@ def matrix_svg(matrix: Matrix) -> str:
     for i, (name, row) in enumerate(zip(matrix.names, matrix.counts, strict=True)):
         total = sum(row) or 1
         place = margin + size * (i + 0.5)
-        text = html.escape(name if len(name) <= 14 else f"{name[:13]}…")
+        text = html.escape(name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…")
         if size >= 9:
             shapes.append(
                 f'<text x="{margin - 6}" y="{place + font / 3:.1f}" text-anchor="end" font-size="{font:.1f}">{text}</text>'
             )
-            shapes.append(
-                f'<text transform="translate({place + font / 3:.1f} {margin - 6}) rotate(-90)" font-size="{font:.1f}">{text}</text>'
+            upright = longest * font < size  # digits, say
+            where = (
+                f'x="{place:.1f}" y="{margin - 6}" text-anchor="middle"'
+                if upright
+                else f'transform="translate({place + font / 3:.1f} {margin - 6}) rotate(-90)"'
             )
+            shapes.append(f'<text {where} font-size="{font:.1f}">{text}</text>')
         for j, value in enumerate(row):
             tip = html.escape(f"{matrix.row_label} {name}, {matrix.column_label} {matrix.names[j]}: {value} of {total}")
             shade = value / total
@@ -119,33 +130,35 @@ def _axes(chart: Chart) -> Axes:
         x_ticks = log_ticks(10**low, 10**high)
     else:
         low, high = extent(xs)
-        x_ticks = ticks(low, high)
+        x_ticks = ticks(low, high, whole=all(float(value).is_integer() for value in xs))
     bottom, top = extent(chart.y_range or ys, 0.03 if chart.y_range else 0.05)
+    y_ticks = ticks(bottom, top)
+    left = 30 + CHARACTER * max(len(short(value)) for value in y_ticks)
 
     def x(value: float) -> float:
         at = math.log10(max(value, 1e-300)) if chart.x_log else value
-        return LEFT + (WIDTH - LEFT - RIGHT) * (at - low) / (high - low)
+        return left + (WIDTH - left - RIGHT) * (at - low) / (high - low)
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom)
 
-    return Axes(x, y, x_ticks, ticks(bottom, top))
+    return Axes(x, y, x_ticks, y_ticks, left)
 
 
 def _grid(axes: Axes, chart: Chart) -> str:
     """Lines of the grid, values along the axes, and their names."""
-    shapes = []
+    shapes, left = [], axes.left
     for value in axes.y_ticks:
         y = axes.y(value)
-        shapes.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        shapes.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
+        shapes.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{WIDTH - RIGHT}"/>')
+        shapes.append(f'<text x="{left - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
     for value in axes.x_ticks:
         x = axes.x(value)
         shapes.append(f'<path class="grid" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
         shapes.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{short(value)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (left + WIDTH - RIGHT) / 2
     shapes.append(
-        f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(chart.x_label)}</text>'
+        f'<text class="axis" x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(chart.x_label)}</text>'
     )
     up = (TOP + HEIGHT - BOTTOM) / 2
     shapes.append(

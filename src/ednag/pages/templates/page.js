@@ -11,3 +11,15 @@ function show(event) {
 }
 document.addEventListener("pointermove", show);
 document.addEventListener("pointerdown", show);
+function hide() {
+  tip.hidden = true;
+}
+document.addEventListener("pointerleave", hide);
+addEventListener("scroll", hide, { passive: true });
+function mark() {
+  for (const box of document.querySelectorAll(".scroll"))
+    box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+}
+document.addEventListener("scroll", mark, { capture: true, passive: true });
+addEventListener("resize", mark);
+mark();
