@@ -41,6 +41,7 @@ ABLATIONS: dict[str, Callable[[], Sampler]] = {
     "default, no recombination": functools.partial(ArchiveDiffusion, recombine=False),
     "default, no corrector": functools.partial(ArchiveDiffusion, correct=False),
     "default, no archive weights": functools.partial(ArchiveDiffusion, weigh=False),
+    "default, no climbs": functools.partial(ArchiveDiffusion, climbs=0),
     "default, no surrogate": functools.partial(ArchiveDiffusion, screen=False),
     "default, no features": functools.partial(ArchiveDiffusion, surrogate=GaussianProcess(features=False)),
     "default, no restarts": functools.partial(ArchiveDiffusion, patience=0),

@@ -25,11 +25,12 @@ from torch import Tensor
 from ednag.benchmarks.dense import load_table
 from ednag.fitness import BenchmarkFitness, KnowledgeFitness
 from ednag.predictor.losses import standardise
-from ednag.predictor.meta_data import MetaData, TaskRows
+from ednag.predictor.meta_data import MetaData
 from ednag.predictor.meta_predictor import MetaPredictor, load_predictor
 from ednag.predictor.scores import SCORES, task_scores
 from ednag.predictor.smoothing import class_means
 from ednag.predictor.table_tasks import classes_of, read_table_tasks
+from ednag.predictor.task_rows import TaskRows
 from ednag.spaces import NASBench201
 
 SPACE = NASBench201()

@@ -24,8 +24,8 @@ from ednag.data.decoding import read_image
 from ednag.generation.collection import load_pool, read_journal
 from ednag.generation.report import Candidate, Report
 from ednag.predictor.features import load_features, save_features
-from ednag.predictor.meta_data import read_rows
 from ednag.predictor.task_features import read_sources
+from ednag.predictor.task_rows import read_rows
 from ednag.predictor.tasks import TaskDefinition, read_tasks, write_tasks
 from ednag.retraining.results import METRICS, Result, read_result
 from ednag.spaces import NASBench201

@@ -10,10 +10,11 @@ from scipy import stats
 
 from ednag.cli.main import main
 from ednag.predictor.losses import FLOOR, bootstrap_weights, ranking_loss, standardise
-from ednag.predictor.meta_data import MetaData, read_rows
+from ednag.predictor.meta_data import MetaData
 from ednag.predictor.meta_predictor import MetaPredictor, load_predictor
 from ednag.predictor.saving import CONFIG, WEIGHTS, save_predictor
 from ednag.predictor.scores import task_scores
+from ednag.predictor.task_rows import read_rows
 from ednag.samplers.presets import CONFIGS
 from ednag.spaces.base import find_space
 

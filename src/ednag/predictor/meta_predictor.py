@@ -16,9 +16,10 @@ from ednag.predictor.budgets import BENCHMARK, TrainingBudget, decode
 from ednag.predictor.encoders import ENCODERS, SetEncoder
 from ednag.predictor.extractors import find_extractor
 from ednag.predictor.losses import bootstrap_weights, ranking_loss, squared_loss, standardise
-from ednag.predictor.meta_data import MetaData, TaskBatch
+from ednag.predictor.meta_data import MetaData
 from ednag.predictor.saving import read_predictor, save_predictor
 from ednag.predictor.scores import SCORES, task_scores
+from ednag.predictor.task_rows import TaskBatch
 from ednag.spaces.base import find_space
 
 
