@@ -9,6 +9,7 @@ from PIL import Image
 
 import ednag
 from ednag.cli.main import main
+from ednag.engine.retraining import Retraining, trainings
 from ednag.samplers.presets import CONFIGS
 
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -55,6 +56,36 @@ def test_one_command_generates_fine_tunes_and_compares(
     assert sum(p.numel() for p in network.parameters()) == summary["results"][0]["params"]
     assert main(["generate", "--resume", str(run)]) == 0  # nothing is left to do
     assert json.loads((run / "retrained/summary.json").read_text()) == summary
+
+
+def test_a_dry_run_says_what_is_trained_besides(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ednag.engine.trainer.estimate", lambda *_: "cost         1 s")
+    config = ["--config", str(CONFIGS / "generate/photographs.yaml"), "--data.root", str(folder), *QUIET]
+    assert main(["generate", *config, "--retrain", "--dry_run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "first        the parent is fine-tuned for 15 epochs (not in the cost below)",
+        "cost         1 s",
+        "then         1 network is trained for 15 epochs, and what they are held against (not in the cost above)",
+    ]
+    assert trainings(Retraining(), tuned=False, retrained=False) == ([], [])
+    assert trainings(Retraining(), False, True)[1][0].startswith(
+        "then         what is reported is trained for 200 epochs"
+    )
+
+
+def test_limits_that_nothing_meets_are_refused_before_the_parent_is_trained(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ["--config", str(CONFIGS / "generate/photographs.yaml"), "--data.root", str(folder), *QUIET]
+    run = tmp_path / "run"
+    assert main(["generate", *config, "--max_flops", "1e3", "--run_dir", str(run)]) == 2
+    assert (
+        "no network of pretrained_lite is within the limits: max_flops is 1,000, the least is"
+        in capsys.readouterr().err
+    )
+    assert not (run / "parent").exists()
 
 
 def test_retraining_needs_images(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class Screening:
     def explain(self) -> str:
         """Say what the limits are, and the least of each cost that any architecture had so far."""
         parts = [
-            f"{name} {limit:g}; the least that was seen is {self._least.get(name, torch.nan):g}"
+            f"{name} {_written(limit)}; the least that was seen is {_written(self._least.get(name, torch.nan))}"
             for name, limit in vars(self.limits).items()
             if limit is not None
         ]
@@ -166,3 +166,8 @@ class Screening:
         if len(cost):
             self._least[name] = min(self._least.get(name, torch.inf), float(cost.min()))
         return (cost / limit - 1).clamp(min=0)
+
+
+def _written(cost: float) -> str:
+    """Write a cost: counts in full, milliseconds briefly."""
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:g}"

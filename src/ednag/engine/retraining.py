@@ -64,6 +64,28 @@ class Retraining:
         return PlannedTraining(max((self.recipe or Recipe()).epochs, 1), **sizes)
 
 
+def trainings(plan: Retraining, tuned: bool, retrained: bool) -> tuple[list[str], list[str]]:
+    """Say what is trained before a generation and after it, which its cost doesn't include; no lines for nothing.
+
+    Args:
+        plan: settings.
+        tuned: whether a parent is fine-tuned first.
+        retrained: whether a retraining follows.
+    """
+    epochs = max((plan.recipe or Recipe()).epochs, 1)
+    networks = (
+        "what is reported is"
+        if plan.top_k is None
+        else "1 network is"
+        if plan.top_k == 1
+        else f"{plan.top_k} networks are"
+    )
+    more = ", and what they are held against" if plan.baselines else ""
+    before = f"{'first':<12} the parent is fine-tuned for {epochs} epochs (not in the cost below)"
+    after = f"{'then':<12} {networks} trained for {epochs} epochs{more} (not in the cost above)"
+    return [before] * tuned, [after] * retrained
+
+
 UNSUITED = (
     pl.callbacks.LearningRateFinder,
     pl.callbacks.BatchSizeFinder,

@@ -24,7 +24,7 @@ from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_maker
 from ednag.engine.reporting import finish
-from ednag.engine.retraining import FOLDER, Retraining, alone, inherit_tuned, retrain_in
+from ednag.engine.retraining import FOLDER, Retraining, alone, inherit_tuned, retrain_in, trainings
 from ednag.execution import Executor, InProcess
 from ednag.fitness import Fitness, ProbeFitness
 from ednag.fitness.choice import default_fitness
@@ -166,8 +166,11 @@ class Trainer(pl.Trainer):
             reference,
             distinct,
         )
+        generation.refuse_hopeless(datamodule)
         if dry_run:
-            return estimate(generation, datamodule, self.strategy.root_device)
+            tuned = isinstance(fitness, ProbeFitness) and comes_first(space, retraining.recipe)
+            before, after = trainings(retraining, tuned, retrain)
+            return "\n".join([*before, estimate(generation, datamodule, self.strategy.root_device), *after])
         folder = Path(self.default_root_dir)
         if isinstance(fitness, ProbeFitness) and datamodule is not None and comes_first(space, retraining.recipe):
             inherit_tuned(fitness, folder, self, space, datamodule, retraining, executor)

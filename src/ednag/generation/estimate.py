@@ -47,15 +47,27 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
         seconds = max(seconds, seconds_by_rounds(generation, most))
         each = seconds / (most * runs)
     lines = {
-        "space": f"{space.name}: {space.size:.6g} gene strings of {space.num_genes} genes",
+        "space": f"{space.name}: {_number(space.size)} gene strings of {space.num_genes} genes",
         "fitness": generation.fitness.name,
-        "sampler": f"{type(sampler).__name__}, {sampler.steps or 'no last'} step(s)",
+        "sampler": type(sampler).__name__ + (f", {sampler.steps} steps" if sampler.steps else ""),
         "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
         "evaluations": f"at most {most:,} distinct architectures per run",
-        "limits": ", ".join(f"{k}={v:g}" for k, v in vars(generation.limits).items() if v is not None) or "none",
-        "cost": f"{each * 1000:.3g} ms per evaluation on {device}: about {max(seconds, 0.01):,.{2 if seconds < 1 else 1}f} s in all",
+        "limits": ", ".join(f"{k}={_number(v)}" for k, v in vars(generation.limits).items() if v is not None) or "none",
+        "cost": f"{_duration(each)} per evaluation on {device}: about {_duration(max(seconds, 0.01))} in all",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
+
+
+def _number(value: float) -> str:
+    """Write a number out, unless it is astronomical."""
+    return f"{value:,.0f}" if 1000 <= value < 1e15 else f"{value:g}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in the unit that suits it."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
 
 
 PROBED = 3.0

@@ -23,6 +23,7 @@ from ednag.core.interruption import Stopped
 from ednag.core.reading import reading
 from ednag.core.storage import load_state, save_state
 from ednag.costs.model import CostModel, Limits
+from ednag.costs.reach import refuse_hopeless
 from ednag.data.digests import identity
 from ednag.fitness import Fitness
 from ednag.fitness.base import merge_states
@@ -36,6 +37,7 @@ from ednag.samplers import ParetoDiffusion, Problem, Sampler, State
 from ednag.samplers.asynchronous import Asynchronous
 from ednag.samplers.posterior import likely_worth
 from ednag.spaces import SearchSpace
+from ednag.spaces.inheritance import InheritingSpace
 
 
 def _save_seconds() -> float:
@@ -137,6 +139,16 @@ class Generation:
             prior.setup(self.space, data, device)
         if self.front is not None:
             self.front.setup()
+
+    def refuse_hopeless(self, data: pl.LightningDataModule | None) -> None:
+        """Refuse limits that no sub-network meets, before its parent is trained; other spaces are tried.
+
+        Raises:
+            ValueError: with the least that there is.
+        """
+        if isinstance(self.space, InheritingSpace):
+            self.cost_model.setup(self.space, data)
+            refuse_hopeless(self.limits, self.cost_model)
 
     @property
     def priors(self) -> list[Fitness]:
