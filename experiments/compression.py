@@ -6,7 +6,7 @@ The images are CIFAR-10 as JPEG files, `train/<class>/*` and `test/<class>/*`. E
 quantisation tables and subsampling; its blocks are shifted (by 4 pixels, then 2, then 6), since on the same blocks a second
 compression changes almost nothing. Training and test images are both compressed. Printed are the noise that each compression adds
 (PSNR against the one before) and the test accuracy of a NAS-Bench-201 network; the loss per further compression
-estimates what the first one cost. A killed call goes on.
+estimates what the first one cost. A killed call goes on; `--executor` trains on several sets of images at a time.
 
 What the *first* compression costs is measured on larger images: shrunk to 32 pixels, which takes most of their own
 artefacts away, and then compressed as CIFAR-10's files were.
@@ -27,6 +27,7 @@ import logging
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -39,10 +40,12 @@ from torch.nn import functional as F
 from ednag.benchmarks.dense import load_table
 from ednag.core.storage import atomic_write
 from ednag.data import NumpyImages
+from ednag.execution import Call
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.spaces import NASBench201
+from executors import chosen
 
 SIZE = 32
 SHIFTS = (4, 2, 6)
@@ -62,6 +65,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--channels", type=int, default=16, help="16 in the benchmark")
     parser.add_argument("--cells", type=int, default=5, help="cells a stage, 5 in the benchmark")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--executor", default="in_process", choices=["in_process", "processes", "ray"])
+    parser.add_argument("--workers", type=int, default=2, help="of the executor")
     parser.add_argument("--probe", type=int, default=0, help="training images of the probe; 0 for the training")
     parser.add_argument("--filters", type=int, default=256, help="of the probe")
     parser.add_argument("--threads", type=int, default=1)
@@ -137,8 +142,29 @@ def train(path: Path, seed: int, run: Path, options: argparse.Namespace) -> floa
     summary = retrain(report, space, data, recipe, run, make_trainer, 1, network=network, seed=seed)
     result = summary.results[0]
     if result.status == "failed":
-        raise SystemExit(f"training failed: {result.reason}")
+        raise RuntimeError(f"training failed: {result.reason}")
     return float(result.test["top1"])
+
+
+def train_one(root: Path, options: argparse.Namespace, path: Path, again: int, seed: int) -> dict[str, Any]:
+    """Train on an archive in a folder below ``root``, on an executor; the line to print."""
+    torch.set_num_threads(options.threads)
+    run = root / f"cell{options.cell}-{options.channels}x{options.cells}-{options.epochs}-{again}-{seed}"
+    accuracy = train(path, seed, run, options)
+    return {"cell": options.cell, "epochs": options.epochs, "again": again, "seed": seed, "test": accuracy}
+
+
+def train_all(paths: list[Path], options: argparse.Namespace) -> None:
+    """Print the test accuracy after each training, as they end."""
+    calls = (
+        Call(f"{again}-{seed}", train_one, (paths[again].absolute(), again, seed))
+        for seed in options.seeds
+        for again in options.again
+    )
+    executor = chosen(options.executor, options.workers)
+    executor.check(options.folder)
+    for outcome in executor.run(calls, options.folder.absolute(), options):
+        print(json.dumps(outcome.result()), flush=True)
 
 
 def whitened_patches(images: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,13 +233,7 @@ def main() -> None:
     if options.probe:
         probe_all(paths, options)
         return
-    for seed in options.seeds:
-        for again in options.again:
-            size = f"{options.channels}x{options.cells}"
-            run = options.folder / f"cell{options.cell}-{size}-{options.epochs}-{again}-{seed}"
-            accuracy = train(paths[again], seed, run, options)
-            line = {"cell": options.cell, "epochs": options.epochs, "again": again, "seed": seed, "test": accuracy}
-            print(json.dumps(line), flush=True)
+    train_all(paths, options)
 
 
 if __name__ == "__main__":

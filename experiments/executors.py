@@ -32,6 +32,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def chosen(name: str, workers: int = 2) -> Executor:
+    """An executor by the name that the command line has for it; other experiments ask for one here."""
+    made: dict[str, Executor] = {
+        "in_process": InProcess(),
+        "processes": Processes(workers),
+        "ray": Ray(workers=workers, resources=Resources(cpu=1)),
+    }
+    return made[name]
+
+
 def pause(root: Path, common: Any, seconds: float) -> None:
     """Do nothing for a while."""
     time.sleep(seconds)
@@ -58,12 +68,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for name in options.executors:
-        made: dict[str, Executor] = {
-            "in_process": InProcess(),
-            "processes": Processes(options.workers),
-            "ray": Ray(workers=options.workers, resources=Resources(cpu=1)),
-        }
-        executor = made[name]
+        executor = chosen(name, options.workers)
         start, rest, used = timed(executor, options.empty, 0.0)
         each = options.empty - executor.workers
         told = f"| {name} | {start:.1f} | {1000 * rest / each:.2f} | {1000 * used / each:.2f} | "

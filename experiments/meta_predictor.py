@@ -7,7 +7,7 @@ without the rows of the test sources, and judged on the left-out table (12 and 2
 epochs) and, without CIFAR-10, on the rows of the test sources (64 steps on 1,000 images). Beside it: the teachers alone (the mean of the other
 tables, smoothed), teachers and predictor together, the mean rank in training, and parameters. Intervals hold 95 % of 200
 bootstrap samples, of tasks for rows and of cells for tables. Fits are kept below --folder, so that a killed run goes on; with
---features, so are predictors that look at images.
+--features, so are predictors that look at images. `--executor` trains several predictors at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from torch import Tensor
 
 from ednag.benchmarks.dense import load_table
+from ednag.execution import Call
 from ednag.fitness import BenchmarkFitness, KnowledgeFitness
 from ednag.predictor.losses import standardise
 from ednag.predictor.meta_data import MetaData
@@ -32,6 +33,7 @@ from ednag.predictor.smoothing import class_means
 from ednag.predictor.table_tasks import classes_of, read_table_tasks
 from ednag.predictor.task_rows import TaskRows
 from ednag.spaces import NASBench201
+from executors import chosen
 
 SPACE = NASBench201()
 DATASETS = ("cifar10", "cifar100", "imagenet16-120")
@@ -41,13 +43,38 @@ Predict = Callable[[int, Tensor], Tensor]
 SAMPLES = 200
 
 
-def fit(folder: Path, tables: list[str], options: list[str]) -> MetaPredictor:
-    """Train a predictor on some tables, and rows that are not of the test sources; or read it."""
-    if not (folder / "predictor" / "weights.safetensors").exists():
-        command = ["fit", "--config", "fit/meta_predictor", "--run_dir", str(folder), *options]
-        command += ["--data.tables", f"[{', '.join(tables)}]", "--trainer.enable_progress_bar", "false"]
-        subprocess.run([sys.executable, "-m", "ednag", *command], check=True)
-    return load_predictor(folder)
+def fits(dataset: str, features: Path | None) -> dict[str, list[str]]:
+    """Options of the predictors that are trained without a data set, by their folder's name."""
+    looking = ["--model.task_aware", "true", "--data.images", "true", "--data.features", str(features)]
+    return {dataset: [], **({} if features is None else {f"{dataset}-images": looking})}
+
+
+def taught_by(dataset: str) -> list[str]:
+    """Tables of the other data sets."""
+    return [f"nasbench201/{name}" for name in DATASETS if name != dataset]
+
+
+def fit(root: Path, common: None, name: str, tables: list[str], options: list[str]) -> None:
+    """Train a predictor on some tables, and rows that are not of the test sources; a call for an executor."""
+    command = ["fit", "--config", "fit/meta_predictor", "--run_dir", str(root / name), *options]
+    command += ["--data.tables", f"[{', '.join(tables)}]", "--trainer.enable_progress_bar", "false"]
+    subprocess.run([sys.executable, "-m", "ednag", *command], check=True)
+
+
+def fit_all(options: argparse.Namespace) -> None:
+    """Train the predictors that are not there yet."""
+    folder = options.folder.absolute()
+    calls = [
+        Call(name, fit, (name, taught_by(dataset), more), writes=(Path(name),), log=Path("logs") / f"{name}.txt")
+        for dataset in options.datasets
+        for name, more in fits(dataset, options.features).items()
+        if not (folder / name / "predictor" / "weights.safetensors").exists()
+    ]
+    executor = chosen(options.executor, options.workers)
+    if calls:
+        executor.check(folder)
+    for outcome in executor.run(calls, folder):
+        outcome.result()
 
 
 def standardised(scores: Tensor) -> Tensor:
@@ -126,16 +153,14 @@ def show(values: Tensor, drawn: list[Tensor]) -> str:
 
 def judge(dataset: str, folder: Path, features: Path | None) -> None:
     """Print what is worth what, with one data set left out."""
-    tables = [f"nasbench201/{name}" for name in DATASETS if name != dataset]
-    models = {"predictor": fit(folder / dataset, tables, [])}
-    if features is not None:
-        looking = ["--model.task_aware", "true", "--data.images", "true", "--data.features", str(features)]
-        models["predictor that looks at images"] = fit(folder / f"{dataset}-images", tables, looking)
+    names = ("predictor", "predictor that looks at images")
+    kept = [load_predictor(folder / name) for name in fits(dataset, features)]
+    models = dict(zip(names, kept, strict=False))
     data = MetaData(
         features=features or Path("unused"),
         images=features is not None,
         val_sources=VALIDATION,
-        tables=tables,
+        tables=taught_by(dataset),
     )
     train, test = data.part("train"), data.part("test")
     table = load_table("nasbench201")
@@ -170,8 +195,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/meta_predictor"))
     parser.add_argument("--features", type=Path, default=None, help="image features of the tasks: also fit with images")
     parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=DATASETS)
+    parser.add_argument("--executor", default="in_process", choices=["in_process", "processes", "ray"])
+    parser.add_argument("--workers", type=int, default=2, help="of the executor")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    fit_all(options)
     print(f"| left out | training | method | {' | '.join(SCORES)} | spearman, 95 % | regret1, 95 % |\n|{'---|' * 10}")
     for dataset in options.datasets:
         judge(dataset, options.folder, options.features)

@@ -6,6 +6,9 @@ is written down as it comes, so a killed measurement goes on; test images are op
 
     python experiments/photographs.py --data trashnet=FOLDER cifar=FOLDER --seeds 3 --folder runs/photographs
 
+No executor: CPU seconds are of this process, and what is cut out waits for its parent. To go faster, start it once for each seed
+(``--first_seed``, ``--seeds 1``), with a folder for each.
+
 With ``--ranks N``, N random members are fine-tuned instead, to see which probe ranks as fine-tuning does.
 """
 

@@ -3,7 +3,8 @@
 Both train one NAS-Bench-201 network on CIFAR-10 files with the same batches, augmentation, optimizer and schedule. The
 bare loop has no framework: it indexes tensors and calls autograd; what both share is the batch preparation. The
 retraining loop is what ``ednag retrain`` runs: the classifier and the data module in a Trainer with the progress bar,
-the CSV logger and its callbacks. The two alternate in short turns, so that other load on the machine hits both alike.
+the CSV logger and its callbacks. The two alternate in short turns, so that other load on the machine hits both alike;
+that leaves no room for an executor.
 
     python experiments/retraining_loop.py --threads 2
 """

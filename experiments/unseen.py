@@ -7,7 +7,8 @@ follows: the tables of other data sets; those with the shipped predictor, told o
 fitness is named); the predictor alone; and the most parameters. The choices and uniform cells are trained by `ednag
 retrain`'s code, once for each seed, a cell that several chose once. Prints the percentile of each choice among the random
 cells (the share that is worse, ties counted half), and its difference to their mean in points; then over all sets and seeds
-the mean difference, with the p-value of Wilcoxon's signed-rank test, paired. A killed call goes on.
+the mean difference, with the p-value of Wilcoxon's signed-rank test, paired. A killed call goes on; `--executor` trains
+several cells at a time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.spaces import NASBench201
 from ednag.spaces.base import gene_strings
+from executors import chosen as chosen_executor
 
 SPACE = NASBench201()
 
@@ -45,6 +47,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--random", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("runs/unseen"))
+    parser.add_argument("--executor", default="in_process", choices=["in_process", "processes", "ray"])
+    parser.add_argument("--workers", type=int, default=2, help="of the executor")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
@@ -85,7 +89,9 @@ def accuracies(
     found: dict[str, list[float]] = {text: [] for text in distinct}
     for seed in range(options.seeds):
         folder = options.folder / name / str(seed)
-        summary = retrain(report, SPACE, data, Recipe(options.epochs), folder, network=network, seed=seed)
+        where = chosen_executor(options.executor, options.workers)
+        recipe = Recipe(options.epochs)
+        summary = retrain(report, SPACE, data, recipe, folder, network=network, seed=seed, executor=where)
         for result in summary.results:
             found[result.architecture].append(float((result.test or {"top1": 0.0})["top1"]))
     return found

@@ -148,6 +148,47 @@ def test_an_address_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mon
         Ray(address="nowhere").check(tmp_path)
 
 
+def test_a_ray_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, ended = pytest.importorskip("ray"), []
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(1))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(
+        ValueError, match=r"Ray does not start on this machine: The current node timed out .* could happen"
+    ):
+        Ray().check(tmp_path)
+    assert ended == [1]
+
+
+def test_a_ray_of_its_own_is_started_once_and_ended_after_its_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, told = pytest.importorskip("ray"), []
+    monkeypatch.setattr(ray, "is_initialized", lambda: told.count("start") > told.count("end"))
+    monkeypatch.setattr(ray, "init", lambda **_: told.append("start"))
+    monkeypatch.setattr(ray, "shutdown", lambda: told.append("end"))
+    monkeypatch.setattr(on_ray, "_Tasks", lambda *_: Instant())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    executor = Ray(workers=1)
+    for name in ("_fit", "_probe"):
+        monkeypatch.setattr(executor, name, lambda *_, name=name: told.append(name))
+    executor.check(tmp_path)
+    executor.check(tmp_path)
+    assert told == ["start", "_fit", "_probe"]
+    with executor.opened(tmp_path, None):
+        executor.check(tmp_path / "other")
+    assert told == ["start", "_fit", "_probe", "_fit", "_probe", "end"]
+    monkeypatch.setattr(executor, "_probe", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        executor.check(tmp_path / "third")
+    assert told[-3:] == ["start", "_fit", "end"]
+
+
 def test_what_differs_is_named() -> None:
     assert differing(versions(), "here") == ""
     assert differing({**versions(), "the text of ednag": "0"}, "node 1").startswith(
@@ -175,6 +216,9 @@ class Instant(Processes):
     def opened(self, root: Path, common: object) -> "Instant":  # type: ignore[override]
         self.open, self.most = 0, 0
         return self
+
+    def end(self) -> None:
+        pass
 
     def __enter__(self) -> "Instant":
         return self

@@ -16,6 +16,7 @@ from ednag.core.storage import write_json
 from ednag.engine.job_table import JobTable, Noting
 from ednag.engine.progress import RetrainingBar
 from ednag.engine.reporting import finish, reopened
+from ednag.engine.workers import alone
 from ednag.execution import Executor
 from ednag.execution.base import Observer
 from ednag.fitness import ProbeFitness
@@ -247,16 +248,3 @@ def retrain_in(
     write_json(folder / "manifest.json", {**made, **({"supernets": supernets} if supernets else {})})
     finish(folder, [reopened(logger) for logger in trainer.loggers])
     return summary
-
-
-def alone(trainer: pl.Trainer, executor: Executor | None) -> Executor | None:
-    """Refuse workers beside the processes of a distributed Trainer: each of those would start its own.
-
-    Raises:
-        ValueError: in that case.
-    """
-    if executor is not None and executor.remote and trainer.world_size > 1:
-        raise ValueError(
-            f"{type(executor).__name__} trains several networks at a time, each on one device; leave --trainer.devices at 1"
-        )
-    return executor

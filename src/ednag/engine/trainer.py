@@ -24,7 +24,8 @@ from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
 from ednag.engine.loggers import logger_maker
 from ednag.engine.reporting import finish
-from ednag.engine.retraining import FOLDER, Retraining, alone, inherit_tuned, retrain_in, trainings
+from ednag.engine.retraining import FOLDER, Retraining, inherit_tuned, retrain_in, trainings
+from ednag.engine.workers import ready
 from ednag.execution import Executor, InProcess
 from ednag.fitness import Fitness, ProbeFitness
 from ednag.fitness.choice import default_fitness
@@ -167,14 +168,15 @@ class Trainer(pl.Trainer):
             distinct,
         )
         generation.refuse_hopeless(datamodule)
+        tuned = isinstance(fitness, ProbeFitness) and comes_first(space, retraining.recipe)
         if dry_run:
-            tuned = isinstance(fitness, ProbeFitness) and comes_first(space, retraining.recipe)
             before, after = trainings(retraining, tuned, retrain)
             return "\n".join([*before, estimate(generation, datamodule, self.strategy.root_device), *after])
         folder = Path(self.default_root_dir)
+        executor = ready(self, executor, fitness, trains=retrain or tuned)
         if isinstance(fitness, ProbeFitness) and datamodule is not None and comes_first(space, retraining.recipe):
             inherit_tuned(fitness, folder, self, space, datamodule, retraining, executor)
-        callback = GenerationCallback(generation, datamodule, alone(self, executor), asynchronous)
+        callback = GenerationCallback(generation, datamodule, executor, asynchronous)
         self._with_seeds(callback, generation.seeds)
         if callback.report is None:
             raise RuntimeError("the generation was interrupted; continue it with --resume RUN")
@@ -263,7 +265,9 @@ class Trainer(pl.Trainer):
             Path(self.default_root_dir),
             Plan(space, sampler, architectures, streams, budget or Budget(), network or {}, seed),
         )
-        begun = time.perf_counter()
+        begun, folder = time.perf_counter(), Path(self.default_root_dir)
+        if executor is not None and not (folder / "tasks.json").exists():
+            executor.check(folder)  # before images are read
         collection.prepare(sources, tasks, images, image_size, most_classes, seed)
         with tqdm(
             total=architectures * len(collection.tasks),

@@ -61,6 +61,7 @@ class Ray(Pooled):
             raise ValueError(f"workers must be >= 1, got {workers}")
         self.address, self.asked, self.shared = address, workers, shared
         self._checked: Path | None = None
+        self._started, self._users = False, 0
         self._fitting: int | None = None
 
     @property
@@ -69,8 +70,13 @@ class Ray(Pooled):
         return self.asked or self._fitting or max(self.shares({"cpu": float(cores()), "gpu": 0.0}), 1)
 
     def check(self, root: Path) -> None:
-        """Connect, and ask a worker of each node for its versions and whether it sees the run directory."""
-        with self._connected() as ray:
+        """Connect, and ask a worker of each node for its versions and whether it sees the run directory; once for each.
+
+        A Ray that was started for this goes on until calls have been run on it, or this process ends.
+        """
+        if self._checked == root:
+            return
+        with self._connected(stay=True) as ray:
             self._fit(ray)
             self._probe(ray, root)
         self._checked = root
@@ -91,13 +97,39 @@ class Ray(Pooled):
                 tasks.end()
 
     @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        """Connect to Ray, or start it, for a while; within another such while, nothing happens."""
+    def _connected(self, stay: bool = False) -> Iterator[Any]:
+        """Connect to Ray, or start it, for a while; within another such while, nothing happens.
+
+        Args:
+            stay: leave a Ray that was started here running if nothing goes wrong.
+        """
         ray = _package()
-        if ray.is_initialized():
+        if not ray.is_initialized():
+            self._start(ray)
+            self._started = True
+        self._users += 1
+        try:
             yield ray
-            return
-        address = self.address or os.environ.get("RAY_ADDRESS")
+        except BaseException:
+            stay = False
+            raise
+        finally:
+            self._users -= 1
+            if self._started and self._users == 0 and not (stay and self._where() is None):
+                ray.shutdown()
+                self._started = False
+
+    def _where(self) -> str | None:
+        """The address of a cluster; ``None`` for a Ray of this run's own."""
+        return self.address or os.environ.get("RAY_ADDRESS") or None
+
+    def _start(self, ray: Any) -> None:
+        """Connect to Ray, or start it.
+
+        Raises:
+            ValueError: if it doesn't answer, or doesn't start.
+        """
+        address = self._where()
         if address and address != "auto":
             _answers(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -109,16 +141,13 @@ class Ray(Pooled):
         try:
             with without_interrupts():
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", **({} if address else options))
-        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-            where = address or "this machine"
-            raise ValueError(f"no Ray at {where}: {' '.join(str(error).split())[:300]}") from error
+        except Exception as error:  # Ray raises bare ones
+            ray.shutdown()  # what it has started so far
+            where = f"no Ray at {address}" if address else "Ray does not start on this machine"
+            raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from error
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Ray's own would end the process without a word
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
 
     def _fit(self, ray: Any) -> None:
         """Work out how many calls fit, and refuse more."""
