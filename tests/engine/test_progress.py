@@ -10,11 +10,11 @@ import pytest
 from ednag.engine.progress import RetrainingBar
 
 
-def train(bar: RetrainingBar, epochs: int, first: int = 0, last: int | None = None) -> None:
+def train(bar: RetrainingBar, epochs: int, first: int = 0, last: int | None = None, folder: str = "001") -> None:
     """Go through the events of one training, from one epoch to another."""
     made: list[object] = []
     factory = bar.watch(lambda *, folder, max_epochs, callbacks: made.extend(callbacks))  # type: ignore[arg-type, return-value]
-    factory(folder=Path(), max_epochs=epochs, callbacks=[])
+    factory(folder=Path(folder), max_epochs=epochs, callbacks=[])
     network = made[-1]
     for epoch in range(first, epochs if last is None else last):
         trainer = SimpleNamespace(
@@ -41,11 +41,12 @@ def test_the_bar_counts_the_epochs_of_all_networks(tmp_path: Path, capsys: pytes
         assert bar.total.initial == 7  # says nothing of the pace
         train(bar, 4, last=1)  # fails in its second epoch
         assert bar.total.n == 9
-        train(bar, 2)  # a baseline, that was not planned
+        train(bar, 2, folder="baseline_thin_resnet")  # was not planned
         assert (bar.total.n, bar.total.total) == (14, 14)
     error = capsys.readouterr().err
     assert "network 2 of 3" in error
-    assert "network 4 of 4" in error
+    assert "baseline thin resnet:" in error
+    assert "of 4" not in error
     assert "50.0 %" in error
 
 

@@ -19,7 +19,7 @@ class RetrainingBar:
     """A bar over the epochs of several trainings, with an estimate of the time that is left.
 
     Networks that had been trained before (the run is resumed) count as done, and not for the estimate; a network that
-    was not planned, such as a baseline, makes the bar longer.
+    was not planned, such as a baseline, makes the bar longer, and has the name of its folder.
 
     Args:
         folder: of the retraining.
@@ -55,19 +55,23 @@ class RetrainingBar:
         """Let the trainings of the Trainers that a factory makes move the bar."""
 
         def make(*, folder: Path, max_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
-            return factory(folder=folder, max_epochs=max_epochs, callbacks=[*callbacks, self._network(max_epochs)])
+            return factory(
+                folder=folder, max_epochs=max_epochs, callbacks=[*callbacks, self._network(folder, max_epochs)]
+            )
 
         return make
 
-    def _network(self, epochs: int) -> NetworkBar:
+    def _network(self, folder: Path, epochs: int) -> NetworkBar:
         """Begin with the next network: what an aborted one before it lacked is skipped."""
-        self.started += 1
+        baseline = folder.name.startswith("baseline_")
+        self.started += not baseline
         self.total.n = self.end
         self.end += epochs
         self.networks = max(self.networks, self.started)
         self.total.total = max(self.total.total or 0, self.end)
         self.total.refresh()
-        return NetworkBar(self.total, self.name or f"network {self.started} of {self.networks}")
+        title = folder.name.replace("_", " ") if baseline else f"network {self.started} of {self.networks}"
+        return NetworkBar(self.total, self.name or title)
 
 
 class NetworkBar(pl.Callback):
