@@ -35,8 +35,8 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
         curves = curves.where(everyone, torch.nan)
     low, middle, high = curves.nanquantile(torch.tensor([0.25, 0.5, 0.75], dtype=curves.dtype), 0)
     count = torch.arange(1, curves.shape[1] + 1)
-    left.fill_between(count, low, high, alpha=0.25, linewidth=0)
-    left.plot(count, middle)
+    left.fill_between(count, low, high, alpha=0.25, linewidth=0, step="post")
+    left.step(count, middle, where="post")
     left.set(xlabel="distinct architectures evaluated", ylabel="best so far")
     runs = f"median and middle half of {curves.shape[0]} runs" if curves.shape[0] > 1 else "one run"
     left.set_title(f"{fitness}\n{runs}", fontsize="medium")
