@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from ednag.core.archive import INFEASIBLE
+from ednag.core.fingerprint import settings
 from ednag.core.noise import Noise
 from ednag.core.storage import load_state, save_state
 from ednag.fitness import KnowledgeFitness
 from ednag.samplers import ArchiveDiffusion, GaussianProcess, Problem, RandomSearch, Sampler, State, parts
 from ednag.samplers.members import Members, led_by
+from ednag.samplers.presets import load_preset
 from ednag.samplers.priors import Priors, informed
 from ednag.spaces import NASBench201, SearchSpace
 from ednag.testing import SPACE, TARGET, SamplerChecks, closeness
@@ -178,6 +180,10 @@ def test_weights_lead_denoising_to_the_better_member() -> None:
     zeros = [float((candidates(correct=False, weigh=weigh) == 0).double().mean()) for weigh in (True, False)]
     assert zeros[0] > 0.9
     assert zeros[1] == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_preset_spells_out_the_defaults_of_the_classes() -> None:
+    assert settings(load_preset("default")) == settings(ArchiveDiffusion())
 
 
 class Seeded(Vast):
