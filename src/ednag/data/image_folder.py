@@ -13,6 +13,7 @@ from ednag.data.decoding import Levels, find_levels
 from ednag.data.files import Batch, FileImages, MemoryImages, stratified_split
 from ednag.data.folders import Listing, find_layout, list_images
 from ednag.data.module import ImageDataModule, Images, Splits
+from ednag.data.oddities import warn_of_few, warn_of_small
 from ednag.data.repeats import file_entries, warn_of_repeats
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class ImageFolder(ImageDataModule):
         listings = self._listings()
         parts = {"training": listings.train, "validation": listings.val, "test": listings.test}
         warn_of_repeats(str(self.root), file_entries({name: (one.files, one.labels) for name, one in parts.items()}))
+        warn_of_few(str(self.root), listings.train.labels, listings.train.class_names)
+        warn_of_small(str(self.root), listings.train.files, self.image_size)
         self.levels = self._find_levels(listings)
         how = self.preprocessing
         train, val = (self._usable(listing) for listing in listings[:2])
