@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from ednag.execution import Call, Executor, InProcess, Outcome, Processes, Ray, Resources, note
 from ednag.execution import ray as on_ray
 from ednag.execution.files import pack, unpack
+from ednag.execution.reachable import refuse_silent
 from ednag.execution.worker import Parcel, differing, versions
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import tests
@@ -148,6 +151,30 @@ def test_an_address_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mon
         Ray(address="nowhere").check(tmp_path)
 
 
+def test_an_address_where_something_else_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.0 400 Bad request\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ValueError, match=r"what answers at 127.0.0.1:\d+ is no Ray"):
+            Ray(address=f"127.0.0.1:{server.getsockname()[1]}").check(tmp_path)
+        thread.join()
+    with pytest.raises(ValueError, match=r"no Ray answers at 127.0.0.1:99999999999"):
+        Ray(address="127.0.0.1:99999999999").check(tmp_path)
+
+
+def test_the_address_of_a_ray_is_known_as_one(cluster: None) -> None:
+    ray = pytest.importorskip("ray")
+    refuse_silent(ray.get_runtime_context().gcs_address)
+
+
 def test_a_ray_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray, ended = pytest.importorskip("ray"), []
 
@@ -162,7 +189,7 @@ def test_a_ray_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.M
         ValueError, match=r"Ray does not start on this machine: The current node timed out .* could happen"
     ):
         Ray().check(tmp_path)
-    assert ended == [1]
+    assert ended == [1] * on_ray.STARTS
 
 
 def test_a_ray_of_its_own_is_started_once_and_ended_after_its_calls(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -18,10 +17,11 @@ from ednag.execution.base import Call, Failure, Outcome, Resources, failed
 from ednag.execution.files import pack, sees, token, unpack
 from ednag.execution.pool import Pooled
 from ednag.execution.processes import cores
+from ednag.execution.reachable import refuse_silent
 from ednag.execution.worker import Parcel, Settings, differing, perform, versions
 
-PATIENCE = 5.0
-"""Seconds that an address may take to answer."""
+STARTS = 2
+"""How often a Ray of the run's own is started: on a busy machine it can miss its own deadline of 30 s."""
 
 
 class Ray(Pooled):
@@ -131,23 +131,28 @@ class Ray(Pooled):
         """
         address = self._where()
         if address and address != "auto":
-            _answers(address)
+            refuse_silent(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"include_dashboard": False}
         if self.asked is not None and self.resources.cpu is not None:
             options["num_cpus"] = cores()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with without_interrupts():
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", **({} if address else options))
-        except Exception as error:  # Ray raises bare ones
-            ray.shutdown()  # what it has started so far
-            where = f"no Ray at {address}" if address else "Ray does not start on this machine"
-            raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from error
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)  # Ray's own would end the process without a word
+        for left in reversed(range(1 if address else STARTS)):
+            try:
+                with without_interrupts():
+                    ray.init(
+                        address=address, log_to_driver=False, logging_level="ERROR", **({} if address else options)
+                    )
+                return
+            except Exception as error:  # Ray raises bare ones
+                ray.shutdown()  # what it has started so far
+                if left == 0:
+                    where = f"no Ray at {address}" if address else "Ray does not start on this machine"
+                    raise ValueError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)  # Ray's own would end the process without a word
 
     def _fit(self, ray: Any) -> None:
         """Work out how many calls fit, and refuse more."""
@@ -323,20 +328,3 @@ def _package() -> Any:
         return importlib.import_module("ray")
     except ModuleNotFoundError:
         raise ModuleNotFoundError("Ray is not installed; install it with: pip install 'ednag[ray]'") from None
-
-
-def _answers(address: str) -> None:
-    """Refuse an address where nothing listens: Ray itself would wait for minutes.
-
-    Raises:
-        ValueError: in that case, or if it is no address.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"the address of a Ray cluster is HOST:PORT or auto, got {address!r}")
-    try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
-    except OSError as error:
-        raise ValueError(
-            f"no Ray answers at {address} ({error}); start one there with `ray start --head`, or leave --executor.address out"
-        ) from None
