@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
-from ednag.core.manifest import manifest
-from ednag.core.storage import write_json
 from ednag.costs.model import CostModel, Limits
 from ednag.costs.objective import Objective
 from ednag.data import import_data_modules
 from ednag.engine.another import Another
 from ednag.engine.callbacks import ComparisonCallback, GenerationCallback
+from ednag.engine.collecting import run_collection
 from ednag.engine.loggers import logger_maker
-from ednag.engine.reporting import finish
 from ednag.engine.retraining import FOLDER, Retraining, inherit_tuned, retrain_in, trainings
 from ednag.engine.workers import ready
 from ednag.execution import Executor, InProcess
@@ -261,33 +256,13 @@ class Trainer(pl.Trainer):
             executor: where trainings run: in this process if omitted.
         """
         self._refuse_epochs("collect", "--budget.steps says how long a network is trained")
-        collection = Collection(
-            Path(self.default_root_dir),
-            Plan(space, sampler, architectures, streams, budget or Budget(), network or {}, seed),
-        )
+        plan = Plan(space, sampler, architectures, streams, budget or Budget(), network or {}, seed)
         begun, folder = time.perf_counter(), Path(self.default_root_dir)
+        collection = Collection(folder, plan)
         if executor is not None and not (folder / "tasks.json").exists():
             executor.check(folder)  # before images are read
         collection.prepare(sources, tasks, images, image_size, most_classes, seed)
-        with tqdm(
-            total=architectures * len(collection.tasks),
-            unit=" trainings",
-            initial=collection.ended,
-            smoothing=0.02,
-            disable=self.progress_bar_callback is None,
-        ) as bar:
-            rows = collection.run(executor or InProcess(), lambda ended: move(bar, ended))
-        counts = {
-            "tasks": len(collection.tasks),
-            "rows": len(rows["task"]),
-            "failed": int(np.isnan(rows["valid"]).sum()),
-        }
-        seconds = {"training": float(rows["seconds"].sum()), "this_session": time.perf_counter() - begun}
-        write_json(
-            Path(self.default_root_dir) / "manifest.json", manifest([seed], torch.device("cpu"), counts, seconds)
-        )
-        finish(Path(self.default_root_dir), self.loggers)
-        return {**counts, "training_seconds": seconds["training"]}
+        return run_collection(collection, self, executor or InProcess(), begun)
 
     def _refuse_epochs(self, verb: str, instead: str) -> None:
         if self.max_epochs_asked is not None:
@@ -382,8 +357,3 @@ def seeds_of(runs: int, seed: int) -> range:
     if not 1 <= runs <= MOST_RUNS or seed < 0:
         raise ValueError(f"need runs >= 1 (at most {MOST_RUNS:,}) and seed >= 0, got runs={runs} and seed={seed}")
     return range(seed, seed + runs)
-
-
-def move(bar: Any, ended: int) -> None:
-    """Move a progress bar to a count."""
-    bar.update(ended - bar.n)
