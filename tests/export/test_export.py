@@ -9,6 +9,8 @@ import torch
 from ednag.classify.classifier import load
 from ednag.data.datasets import Digits
 from ednag.export import formats as module
+from ednag.export.formats import Exported
+from ednag.export.model_card import _use
 from ednag.export.run import export
 from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
@@ -111,3 +113,19 @@ def test_all_failed(tmp_path: Path) -> None:
 def test_loading_needs_no_training_framework() -> None:
     code = "import ednag, sys; ednag.load; import ednag.data.preprocessing; sys.exit(any(n in sys.modules for n in ('lightning', 'torchvision')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "word"),
+    [
+        ("onnx_any_size", "of any size"),
+        ("torch_export", "torch.export.load"),
+        ("onnx", "use_onnx.py"),
+        ("safetensors", "ednag.load"),
+    ],
+)
+def test_a_model_card_says_how_to_use_each_format(form: str, word: str) -> None:
+    text = _use([Exported(form, Path("file"), 0.0)])
+    assert text.startswith("## Use\n\n")
+    assert word in text
+    assert _use([]) == ""

@@ -143,15 +143,19 @@ def machine() -> str:
 def _use(exported: Sequence[Exported]) -> str:
     """How to classify an image."""
     files = {item.format for item in exported}
-    text = "## Use\n\n"
+    text = ""
     if "onnx" in files:
         text += "Without EDNAG (needs onnxruntime, numpy and Pillow):\n\n```console\n$ python use_onnx.py photo.jpg\n```\n\n"
     if "safetensors" in files:
         text += (
             'With EDNAG, in this folder:\n\n```python\nimport ednag\n\nclassifier = ednag.load(".")\n'
-            'probabilities = classifier.predict(["photo.jpg"])\n```'
+            'probabilities = classifier.predict(["photo.jpg"])\n```\n\n'
         )
-    return text.rstrip() if files else ""
+    if "onnx_any_size" in files:
+        text += "`network.any_size.onnx` takes upright 8-bit images `(batch, channels, height, width)` of any size, and returns probabilities.\n\n"
+    if "torch_export" in files:
+        text += 'With PyTorch:\n\n```python\nnetwork = torch.export.load("network.pt2").module()\n```\n\n'
+    return f"## Use\n\n{text.rstrip()}" if text else ""
 
 
 def _inputs(architecture: Mapping[str, Any]) -> str:
