@@ -17,7 +17,8 @@ from ednag.core.fingerprint import describe_object
 from ednag.core.storage import load_state
 from ednag.data.arrays import NumpyImages
 from ednag.data.describe import describe_data
-from ednag.fitness.discriminant import cross_validated
+from ednag.data.sampling import image_batch
+from ednag.fitness.discriminant import best_scale, cross_validated
 from ednag.generation.report import Candidate, Report
 from ednag.retraining.baselines import plan_baselines
 from ednag.retraining.finetuning import FineTuning, divergence, scaled_head
@@ -229,6 +230,17 @@ def test_the_heads_scale_minimises_the_cross_entropy_of_held_out_images() -> Non
     factor = float(head.weight.norm() / scaled_weight(x, labels).norm())
     assert loss(factor) <= min(loss(factor * 1.15), loss(factor / 1.15))
     assert (head(x).argmax(1) == labels).float().mean() > 0.8
+
+
+def test_a_head_on_features_of_a_tuned_parent_is_as_sure_as_validation_images_allow(patterns: Path) -> None:
+    """Such a parent knows its training images by heart: features of them tell nothing of how sure the head may be."""
+    network, data = SPACE.build(SPACE.parse(TEXT), 3), images(patterns)
+    FineTuning(calibration=40).begin(network, SPACE, data, parent=SPACE.parent())
+    other = image_batch(data, 1000, split="val")
+    assert not any(torch.equal(one, another) for one in other.images for another in image_batch(data, 1000).images)
+    with torch.no_grad():
+        scale, _ = best_scale(network.eval()(other.images), other.labels)
+    assert scale == pytest.approx(1, rel=0.07)  # half a step of the factors that are tried
 
 
 def scaled_weight(x: Tensor, labels: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -35,8 +35,13 @@ class ImageBatch:
         return channels, height, width
 
 
-def image_batch(data: pl.LightningDataModule, count: int, device: torch.device | str = "cpu") -> ImageBatch:
-    """Take the first images of a data module's training loader, normalised but not augmented.
+def image_batch(
+    data: pl.LightningDataModule,
+    count: int,
+    device: torch.device | str = "cpu",
+    split: Literal["train", "val"] = "train",
+) -> ImageBatch:
+    """Take the first images of a data module's training or validation loader, normalised but not augmented.
 
     The loader may shuffle: the global random state is seeded while it runs and restored afterwards, so that the same
     module gives the same images each time. The module's ``on_after_batch_transfer`` prepares the batch; outside
@@ -46,6 +51,7 @@ def image_batch(data: pl.LightningDataModule, count: int, device: torch.device |
         data: yields pairs of images and labels, and says how many labels there are (``num_classes``).
         count: how many images; fewer where the loader has fewer.
         device: where the images go.
+        split: whose loader.
 
     Returns:
         normal tensors, usable for gradients even when this is called in inference mode.
@@ -58,14 +64,15 @@ def image_batch(data: pl.LightningDataModule, count: int, device: torch.device |
         data.prepare_data()
         data.setup("fit")
         found: list[tuple[Tensor, Tensor]] = []
-        for batch in batches(data, "train"):
+        for batch in batches(data, split):
             moved = [part.to(device) for part in batch]
             images, labels = data.on_after_batch_transfer(tuple(moved), 0)
             found.append((images.clone(), labels.clone()))
             if sum(len(some) for some, _ in found) >= count:
                 break
         if not found:
-            raise ValueError(f"{type(data).__name__} has no training images")
+            named = "training" if split == "train" else "validation"
+            raise ValueError(f"{type(data).__name__} has no {named} images")
         num_classes = getattr(data, "num_classes", None)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f"{type(data).__name__} must have num_classes after setup, got {num_classes!r}")

@@ -106,6 +106,10 @@ class FineTuning:
             Adaptation(space, batch.images[: self.calibration], network=options, parent=parent).adapt(network)
             features = chunked(network.features, batch.images)
             head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage)
+            if parent is not None:  # which knows the training images by heart: what it is sure of there says nothing
+                other = image_batch(data, len(batch.labels), split="val")
+                sure, _ = best_scale(head(chunked(network.features, other.images)), other.labels)
+                head = Head(sure * head.weight, sure * head.bias)
             linear = cast("nn.Linear", network.classifier.get_submodule("linear"))
             linear.weight.copy_(head.weight)
             known = head.bias[head.bias.isfinite()]
