@@ -36,4 +36,4 @@ def test_its_commands_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture
         status = stop.code
     told = capsys.readouterr()
     assert not status, told.err
-    assert "max_flops=3.5e+07" in told.out
+    assert "max_flops=35,000,000" in told.out
