@@ -39,7 +39,7 @@ def check(ended: list[list]) -> None:
 
 
 def test_generate(tmp_path: Path) -> None:
-    how, rooms = ("SIGKILL", "SIGTERM", "SIGINT"), (1000, 8000, 40_000)  # nothing, no state, no figure
+    how, rooms = ("SIGKILL", "SIGTERM", "SIGINT"), (1000, 8000, 33_000)  # nothing, no state, no figure
     check(killed_and_resumed(GENERATE, tmp_path / "run", tmp_path / "whole", 6, seed=1, how=how, rooms=rooms))
     for name in ("report.json", "history.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
