@@ -105,11 +105,11 @@ class FineTuning:
         with torch.inference_mode(False), torch.no_grad():
             Adaptation(space, batch.images[: self.calibration], network=options, parent=parent).adapt(network)
             features = chunked(network.features, batch.images)
-            head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage)
+            other = None
             if parent is not None:  # which knows the training images by heart: what it is sure of there says nothing
-                other = image_batch(data, len(batch.labels), split="val")
-                sure, _ = best_scale(head(chunked(network.features, other.images)), other.labels)
-                head = Head(sure * head.weight, sure * head.bias)
+                unseen = image_batch(data, len(batch.labels), split="val")
+                other = chunked(network.features, unseen.images), unseen.labels
+            head = scaled_head(features, batch.labels, batch.num_classes, self.shrinkage, other)
             linear = cast("nn.Linear", network.classifier.get_submodule("linear"))
             linear.weight.copy_(head.weight)
             known = head.bias[head.bias.isfinite()]
@@ -149,17 +149,24 @@ class Freezing(pl.Callback):
             module.eval().requires_grad_(False)
 
 
-def scaled_head(features: Tensor, labels: Tensor, num_classes: int, shrinkage: float) -> Head:
-    """Fit a head whose logits are as sure as they are right: scaled to the least cross-entropy of held-out images.
+def scaled_head(
+    features: Tensor, labels: Tensor, num_classes: int, shrinkage: float, other: tuple[Tensor, Tensor] | None = None
+) -> Head:
+    """Fit a head whose logits are as sure as they are right: scaled to the least cross-entropy of images it was not fitted to.
 
     Args:
         features: ``(n, F)``.
         labels: int64 ``(n,)``.
         num_classes: number of labels.
         shrinkage: see :func:`ednag.fitness.discriminant.fit_discriminant`.
+        other: features and labels of other images that set the scale; those of the folds of a cross-validation if omitted.
     """
-    best, _ = best_scale(cross_validated(features, labels, num_classes, shrinkage), labels)
     head = fit_discriminant(features, labels, num_classes, shrinkage)
+    if other is None:
+        logits, true = cross_validated(features, labels, num_classes, shrinkage), labels
+    else:
+        logits, true = head(other[0]), other[1]
+    best, _ = best_scale(logits, true)
     return Head(best * head.weight, best * head.bias)
 
 
