@@ -172,7 +172,10 @@ def test_an_address_where_something_else_answers(tmp_path: Path, monkeypatch: py
 
 def test_the_address_of_a_ray_is_known_as_one(cluster: None) -> None:
     ray = pytest.importorskip("ray")
-    refuse_silent(ray.get_runtime_context().gcs_address)
+    address = ray.get_runtime_context().gcs_address
+    refuse_silent(address)  # raises for what is none
+    with pytest.raises(ValueError, match="no Ray answers"):
+        refuse_silent(f"{address.rpartition(':')[0]}:1")
 
 
 def test_a_ray_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ednag.core.numerals import written_out
 from ednag.costs.latency_guess import middle
 from ednag.costs.model import COUNTED, LIMITED, CostModel, Limits
 
@@ -130,7 +131,7 @@ class Screening:
     def explain(self) -> str:
         """Say what the limits are, and the least of each cost that any architecture had so far."""
         parts = [
-            f"{name} {_written(limit)}; the least that was seen is {_written(self._least.get(name, torch.nan))}"
+            f"{name} {written_out(limit)}; the least that was seen is {written_out(self._least.get(name, torch.nan))}"
             for name, limit in vars(self.limits).items()
             if limit is not None
         ]
@@ -166,8 +167,3 @@ class Screening:
         if len(cost):
             self._least[name] = min(self._least.get(name, torch.inf), float(cost.min()))
         return (cost / limit - 1).clamp(min=0)
-
-
-def _written(cost: float) -> str:
-    """Write a cost: counts in full, milliseconds briefly."""
-    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:g}"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ednag.core.archive import first_occurrence
 from ednag.core.noise import Noise
+from ednag.core.numerals import written_out
 from ednag.generation.run import Generation
 from ednag.samplers import State
 
@@ -47,20 +48,16 @@ def estimate(generation: Generation, data: pl.LightningDataModule | None, device
         seconds = max(seconds, seconds_by_rounds(generation, most))
         each = seconds / (most * runs)
     lines = {
-        "space": f"{space.name}: {_number(space.size)} gene strings of {space.num_genes} genes",
+        "space": f"{space.name}: {written_out(space.size)} gene strings of {space.num_genes} genes",
         "fitness": generation.fitness.name,
         "sampler": type(sampler).__name__ + (f", {sampler.steps} steps" if sampler.steps else ""),
         "runs": f"{runs} (seeds {generation.seeds[0]}..{generation.seeds[-1]})",
         "evaluations": f"at most {most:,} distinct architectures per run",
-        "limits": ", ".join(f"{k}={_number(v)}" for k, v in vars(generation.limits).items() if v is not None) or "none",
+        "limits": ", ".join(f"{k}={written_out(v)}" for k, v in vars(generation.limits).items() if v is not None)
+        or "none",
         "cost": f"{_duration(each)} per evaluation on {device}: about {_duration(max(seconds, 0.01))} in all",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
-
-
-def _number(value: float) -> str:
-    """Write a number out, unless it is astronomical."""
-    return f"{value:,.0f}" if 1000 <= value < 1e15 else f"{value:g}"
 
 
 def _duration(seconds: float) -> str:
