@@ -1,8 +1,9 @@
 """Sub-networks of a pretrained network on folders of photographs, against the parent and against training from scratch.
 
-For each folder and seed (of the split, the search and the training): the parent's linear probe, the parent fine-tuned, and
-what 60 evaluations find under 75, 50 and 25 % of the parent's multiply-accumulates, fine-tuned in the same way. Every figure
-is written down as it comes, so a killed measurement goes on; test images are opened after a training's end.
+For each folder and seed (of the split, the search and the training): the parent's linear probe, the parent fine-tuned
+alone and together with random members of the space, and what 60 evaluations find under 75, 50 and 25 % of the parent's
+multiply-accumulates, cut out of the latter and fine-tuned in the same way. Every figure is written down as it comes, so a
+killed measurement goes on; test images are opened after a training's end.
 
     python experiments/photographs.py --data trashnet=FOLDER cifar=FOLDER --seeds 3 --folder runs/photographs
 
@@ -55,6 +56,9 @@ from ednag.spaces.adaptation import Adaptation
 SHARES = (0.75, 0.5, 0.25)
 """Limits, as shares of the parent's multiply-accumulates."""
 
+PARENT = "parent-with-members"
+"""Unit of the parent that sub-networks are cut out of."""
+
 Row = dict[str, object]
 
 
@@ -68,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--distillation", type=float, default=0.0)
+    parser.add_argument("--members", type=float, default=1.0, help="weight of random members while the parent learns")
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="limits, of the parent's MACs")
     parser.add_argument("--scratch", action="store_true", help="also train a thin ResNet of equal cost from scratch")
@@ -100,10 +105,10 @@ class Measurement:
         text = self.space.describe(genes)
         return Report(describe_object(self.space), "none", [Candidate(text, genes.tolist(), 0.0)])
 
-    def recipe(self, through_parent: bool) -> Recipe:
+    def recipe(self, through_parent: bool, members: float = 0.0) -> Recipe:
         """The recipe of configs/retrain/photographs.yaml; the parent itself is taught by nobody."""
         optimizer = partial(torch.optim.AdamW, lr=self.options.lr, weight_decay=0.02)
-        options = FineTuning(through_parent=through_parent, distillation=self.options.distillation)
+        options = FineTuning(through_parent=through_parent, distillation=self.options.distillation, members=members)
         return Recipe(
             epochs=self.options.epochs,
             optimizer=optimizer,  # type: ignore[arg-type]
@@ -113,14 +118,14 @@ class Measurement:
             fine_tuning=options if through_parent else options.of_parent(),
         )
 
-    def fine_tuned(self, report: Report, label: str, through_parent: bool = True) -> Row:
+    def fine_tuned(self, report: Report, label: str, through_parent: bool = True, members: float = 0.0) -> Row:
         """Fine-tune a report's first architecture, cut out of the parent that was fine-tuned before."""
         folder = self.folder / label
         if through_parent and not (folder / "baseline_parent").exists():
-            shutil.copytree(self.folder / "parent" / "001", folder / "baseline_parent")
+            shutil.copytree(self.folder / PARENT / "001", folder / "baseline_parent")
         begun = time.process_time()
         found = retrain(
-            report, self.space, self.images(), self.recipe(through_parent), folder, trainer, 1, seed=self.seed
+            report, self.space, self.images(), self.recipe(through_parent, members), folder, trainer, 1, seed=self.seed
         )
         result = found.results[0]
         seconds = round(time.process_time() - begun)
@@ -177,7 +182,7 @@ class Measurement:
         )
         folder = self.folder / f"generate-{share}"
         folder.mkdir(parents=True, exist_ok=True)
-        saved = self.folder / "parent" / "001"
+        saved = self.folder / PARENT / "001"
         self.fitness.inherit(self.space.parent().trained(load_network(saved, read_architecture(saved))))
         generation.setup(data, "cpu")
         report = generation.report(generation.run(folder))
@@ -192,11 +197,12 @@ class Measurement:
             genes[:, -1] = len(self.space.resolutions) - 1
             return {f"random-{i}": partial(self.ranked, one, i) for i, one in enumerate(genes)}
         picks = {f"pick-{share}": partial(self.picked, share) for share in self.options.shares}
-        parent = partial(self.fine_tuned, self.report(self.parent), "parent", through_parent=False)
+        parent = partial(self.fine_tuned, self.report(self.parent), through_parent=False)
         scratch = {f"scratch-{share}": partial(self.from_scratch, share) for share in self.options.shares}
         return {
             "linear_probe": self.linear_probe,
-            "parent": parent,
+            "parent": partial(parent, "parent"),
+            PARENT: partial(parent, PARENT, members=self.options.members),
             **picks,
             **(scratch if self.options.scratch else {}),
         }

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ednag.classify.saved import load_network, read_architecture
 from ednag.core.fingerprint import describe_object
+from ednag.core.noise import Noise
 from ednag.core.storage import load_state
 from ednag.data.arrays import NumpyImages
 from ednag.data.describe import describe_data
@@ -26,7 +27,10 @@ from ednag.retraining.job import retrain
 from ednag.retraining.module import Recipe
 from ednag.retraining.progress import EpochCheckpoint, Weights
 from ednag.retraining.results import read_result
+from ednag.retraining.training import Job
 from ednag.spaces import NASBench201, PretrainedLite
+from ednag.spaces.inside import run_inside
+from ednag.spaces.inverted_residual import InvertedResidualNetwork
 
 SPACE = PretrainedLite(resolutions=(32,))
 TEXT = "d=1,1,1 e=2,3,2 k=3,3,3 head=no r=32"
@@ -190,7 +194,7 @@ def test_which_weights_are_kept(weights: Weights, scores: list[float], kept: int
     assert (len(found) > 10) == (kept is None)  # else what training began with
 
 
-def test_the_mean_of_the_weights_before_and_after_training(tmp_path: Path) -> None:
+def test_mixtures_of_the_weights_before_and_after_training(tmp_path: Path) -> None:
     class Classifier(pl.LightningModule):
         def __init__(self, level: float) -> None:
             super().__init__()
@@ -200,11 +204,9 @@ def test_the_mean_of_the_weights_before_and_after_training(tmp_path: Path) -> No
 
     checkpoint, trained = EpochCheckpoint(tmp_path, 0, "likeliest"), Classifier(3.0).state_dict()
     checkpoint.begin(Classifier(1.0), {"val/top1": 50.0})
-    last, mean, before = checkpoint.candidates(trained)
-    assert last["network.weight"].tolist() == [3.0, 3.0]
-    assert mean["network.weight"].tolist() == [2.0, 2.0]
-    assert int(mean["network.num_batches_tracked"]) == 3  # a count is no weight
-    assert before["network.weight"].tolist() == [1.0, 1.0]
+    found = checkpoint.candidates(trained)
+    assert [float(some["network.weight"][0]) for some in found] == [3.0, 2.5, 2.0, 1.5, 1.0]
+    assert [int(some["network.num_batches_tracked"]) for some in found] == [3, 3, 3, 3, 1]  # a count is no weight
     with pytest.raises(ValueError, match="likeliest is for recipe"):
         Recipe(weights="likeliest")
 
@@ -259,3 +261,38 @@ def test_spaces_without_weights_to_inherit_are_refused(patterns: Path, tmp_path:
         FineTuning(distillation=2.0)
     with pytest.raises(ValueError, match="frozen_stages >= 0"):
         FineTuning(frozen_stages=-1)
+
+
+@pytest.mark.slow
+def test_members_that_learned_with_their_parent_say_what_it_says(
+    patterns: Path, tmp_path: Path, silent: MakeTrainer
+) -> None:
+    def gaps(weight: float) -> list[float]:
+        folder, data = tmp_path / str(weight), images(patterns)
+        whole = report(SPACE.describe(SPACE.largest))
+        retrain(whole, SPACE, data, recipe(epochs=3, weights="last", members=weight), folder, silent())
+        network = load_network(folder / "001", read_architecture(folder / "001"))
+        assert isinstance(network, InvertedResidualNetwork)
+        batch = image_batch(data, 200, split="val").images
+        with torch.no_grad():
+            said = network.eval()(batch)
+            members = SPACE.random(Noise([7]), 6)[0]
+            return [float(divergence(run_inside(network, *SPACE.plan(one), batch), said, 1.0)) for one in members]
+
+    alone, together = gaps(0.0), gaps(1.0)
+    assert sum(together) < 0.7 * sum(alone)
+
+
+def test_members_learn_with_nothing_but_their_parent(patterns: Path, tmp_path: Path) -> None:
+    def job(text: str, members: float) -> Job:
+        return Job(
+            1, report(text).candidates[0], {}, describe_data(images(patterns)), recipe(members=members), {}, 0, tmp_path
+        )
+
+    whole = SPACE.describe(SPACE.largest)
+    assert job(whole, 1.0).parent_of(SPACE) is SPACE
+    assert job(whole, 0.0).parent_of(SPACE) is None
+    assert job(TEXT, 1.0).parent_of(SPACE) is None
+    assert job(whole, 1.0).parent_of(NASBench201()) is None
+    with pytest.raises(ValueError, match=r"members must be >= 0 and finite, got -1"):
+        FineTuning(members=-1)

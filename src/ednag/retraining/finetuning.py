@@ -37,6 +37,9 @@ class FineTuning:
         frozen_stages: first stages, the stem's included, that keep their weights to the end; 0 trains all.
         train_norms: whether batch normalisation follows the images of training batches, and trains its scales and shifts.
         through_parent: fine-tune the parent first, by the same recipe; sub-networks are cut out of it and taught by it.
+        members: weight of the loss of a random member of the space, a new one in each step, that is run inside the parent while that is
+            fine-tuned and learns to say the same (in-place distillation, Yu & Huang 2019): what is cut out of it then
+            loses less, at twice the time; 0 for none.
         distillation: share of the loss that is the divergence from what the parent says, prepared in the same way (Hinton
             et al. 2015); 0 for none.
         temperature: of both sides of that divergence.
@@ -56,6 +59,7 @@ class FineTuning:
     frozen_stages: int = 3
     train_norms: bool = False
     through_parent: bool = False
+    members: float = 0.0
     distillation: float = 0.0
     temperature: float = 2.0
 
@@ -65,6 +69,8 @@ class FineTuning:
                 "need fine_tuning.calibration and head_images >= 8, head_epochs and frozen_stages >= 0; got "
                 f"{self.calibration}, {self.head_images}, {self.head_epochs} and {self.frozen_stages}"
             )
+        if not 0 <= self.members < math.inf:
+            raise ValueError(f"fine_tuning.members must be >= 0 and finite, got {self.members}")
         if not 0 < self.shrinkage <= 1 or not 0 <= self.distillation <= 1 or self.temperature <= 0:
             raise ValueError(
                 "need fine_tuning.shrinkage in (0, 1], distillation in [0, 1] and temperature > 0; got "

@@ -19,9 +19,13 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from ednag.core.fingerprint import is_plain
+from ednag.core.noise import Noise
 from ednag.data.files import Batch
 from ednag.retraining.finetuning import FineTuning, divergence
 from ednag.retraining.progress import Weights
+from ednag.spaces.inheritance import InheritingSpace
+from ednag.spaces.inside import run_inside
+from ednag.spaces.inverted_residual import InvertedResidualNetwork
 from ednag.spaces.memory_format import fast_layout
 
 CHECK_EVERY = 50
@@ -52,9 +56,9 @@ class Recipe:
             (:func:`ednag.spaces.memory_format.suits_channels_last`) are trained in the other.
         weights: which weights are tested and exported: the ``last``, as in the benchmarks; the ``best`` by validation
             accuracy, where with ``fine_tuning`` the weights before training count as an epoch of their own; the
-            ``better`` of the last and those before training; or, with ``fine_tuning``, of these two and their mean (Wortsman
-            et al. 2022, alpha 0.5) the ``likeliest``, which have the least validation loss. Where validation images are
-            few, the best of many epochs by accuracy is one that was lucky.
+            ``better`` of the last and those before training; or, with ``fine_tuning``, of these two and three mixtures of
+            them (Wortsman et al. 2022, alpha .25, .5 and .75) the ``likeliest``, which have the least validation loss.
+            Where validation images are few, the best of many epochs by accuracy is one that was lucky.
         fine_tuning: for networks that inherit weights: how they begin, and what of them is trained; see
             :class:`FineTuning`.
 
@@ -130,6 +134,7 @@ class ImageClassifier(pl.LightningModule):
         recipe: how to train.
         seed: of mixup.
         teacher: for distillation: a trained network that stays as it is; see :class:`FineTuning`.
+        space: whose parent the network is, if random members of it learn with it; see :class:`FineTuning`.
 
     Raises:
         NonFiniteLoss: while training, if the loss becomes infinite or not a number.
@@ -151,6 +156,7 @@ class ImageClassifier(pl.LightningModule):
         recipe: Recipe | None = None,
         seed: int = 0,
         teacher: nn.Module | None = None,
+        space: InheritingSpace | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe or Recipe()
@@ -158,6 +164,7 @@ class ImageClassifier(pl.LightningModule):
         self.network = network.to(memory_format=self.memory_format)
         self.num_classes = num_classes
         self.seed = seed
+        self._space = space
         self._teacher = None if teacher is None else [teacher.eval().requires_grad_(False)]  # a list: not of the state
         self.val_metrics = _metrics(num_classes, "val/")
         self.test_metrics = _metrics(num_classes, "test/")
@@ -165,12 +172,16 @@ class ImageClassifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Any:
         """Return the network's logits for images ``(B, C, H, W)`` (a pair while training, if it has two heads)."""
+        return self.network(self._laid_out(images))
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        """Images in the network's precision and memory layout."""
         images = images.to(cast(torch.dtype, self.dtype)).contiguous(
             memory_format=self.memory_format
         )  # of a true precision
         if images.shape[1] == 1 and self.memory_format == torch.contiguous_format:
             images = images.clone(memory_format=self.memory_format)  # one channel may count as both layouts
-        return self.network(images)
+        return images
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy with label smoothing.
@@ -201,9 +212,18 @@ class ImageClassifier(pl.LightningModule):
             with torch.no_grad():
                 said = teacher(images)
             loss = loss.lerp(divergence(heads[0], said, options.temperature), options.distillation)
+        if self._space is not None and self.recipe.fine_tuning is not None:
+            part = self._member(self._space, images, batch_idx)
+            loss = loss + self.recipe.fine_tuning.members * divergence(part, heads[0].detach(), 1.0)
         self._watch(loss.detach(), batch_idx)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _member(self, space: InheritingSpace, images: Tensor, batch_idx: int) -> Tensor:
+        """What a random member of the space says of images, inside its parent; by seed, epoch and batch."""
+        drawn = np.random.default_rng((self.seed, self.current_epoch, batch_idx, 1)).integers(2**62)
+        genes = space.random(Noise([int(drawn)]), 1)[0, 0]
+        return run_inside(cast("InvertedResidualNetwork", self.network), *space.plan(genes), self._laid_out(images))
 
     def on_train_epoch_start(self) -> None:
         """Tell a network that changes with training, as by drop-path, how far it is."""

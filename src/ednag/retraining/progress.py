@@ -24,6 +24,9 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 """The weights that are kept, where the recipe asks for others than the last; of the ``likeliest``, those before training."""
 
+SHARES = (0.75, 0.5, 0.25)
+"""Mixtures of the weights before and after a training that are tried, by the share of those after it."""
+
 Weights = Literal["last", "best", "better", "likeliest"]
 """Which weights are kept, see :class:`ednag.retraining.module.Recipe`."""
 
@@ -77,11 +80,7 @@ class EpochCheckpoint(Checkpoint):
         if self.weights != "likeliest":
             return [noted]
         last = {name: value.clone() for name, value in last.items()}
-        mean = {
-            name: value.to(last[name]).lerp(last[name], 0.5) if value.is_floating_point() else last[name]
-            for name, value in noted.items()
-        }
-        return [last, mean, noted]
+        return [last, *(mixed(noted, last, share) for share in SHARES), noted]
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, as primitives."""
@@ -129,6 +128,14 @@ class EpochCheckpoint(Checkpoint):
         if self._started is not None:
             self.seconds += time.perf_counter() - self._started
             self._started = None
+
+
+def mixed(before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Mix weights one by one: ``share`` of those after a training, the rest of those before; what is no float is after's."""
+    return {
+        name: value.to(after[name]).lerp(after[name], share) if value.is_floating_point() else after[name]
+        for name, value in before.items()
+    }
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:

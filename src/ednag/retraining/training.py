@@ -185,7 +185,8 @@ class Job:
             trainer = shared.make_trainer(
                 folder=self.folder, max_epochs=self.recipe.epochs, callbacks=[evidence, checkpoint, *self.freezing()]
             )
-            classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher)
+            whose = self.parent_of(space)
+            classifier = ImageClassifier(network, self.task.num_classes, self.recipe, self.seed, teacher, whose)
             try:
                 scores = self.train(trainer, classifier, shared.data, checkpoint)
             except NonFiniteLoss as error:
@@ -224,6 +225,13 @@ class Job:
             teacher = build_network(space, space.largest, self.task.num_classes, self.task.in_channels, self.network)
             options.begin(teacher, space, data, self.network)
         return teacher
+
+    def parent_of(self, space: SearchSpace) -> InheritingSpace | None:
+        """The space whose random members learn with this network: that of which it is the parent, if the recipe asks for it."""
+        options = self.recipe.fine_tuning
+        if options is None or options.members == 0 or not isinstance(space, InheritingSpace):
+            return None
+        return space if self.candidate.genes == space.largest.tolist() else None
 
     def freezing(self) -> list[pl.Callback]:
         """What decides, epoch by epoch, which part of the network learns."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ednag.spaces.base import SearchSpace
-from ednag.spaces.inverted_residual import InvertedResidualNetwork
+from ednag.spaces.inverted_residual import InvertedResidualNetwork, Layer
 
 
 class Parent:
@@ -116,6 +116,10 @@ class InheritingSpace(SearchSpace):
             ImportError: if they come in a package that is not installed, with the command that installs it.
             FileNotFoundError: if their file is missing.
         """
+
+    @abstractmethod
+    def plan(self, genes: Tensor) -> tuple[tuple[Layer, ...], int | None]:
+        """List the layers of a sub-network, int64 ``(L,)``, and the side to which it scales images if its genes say so."""
 
     @abstractmethod
     def build(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> InvertedResidualNetwork:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ednag.core.noise import Noise
 from ednag.spaces.base import Layout, quoted
 from ednag.spaces.inheritance import InheritingSpace, Parent
+from ednag.spaces.inverted_residual import Layer
 from ednag.spaces.mobilenetv3_network import (
     LAYERS_PER_STAGE,
     STAGE_CHANNELS,
@@ -286,6 +287,11 @@ class MobileNetV3(InheritingSpace):
             chart[title] = list(zip(nodes[:-1], nodes[1:], labels, strict=True))
         return chart
 
+    def plan(self, genes: Tensor) -> tuple[tuple[Layer, ...], None]:
+        """List layers; see :meth:`InheritingSpace.plan`."""
+        settings = self.settings(genes)
+        return tuple(plan_layers(settings["d"], settings["ks"], settings["e"], self.width)), None
+
     def build(
         self,
         genes: Tensor,
@@ -314,8 +320,7 @@ class MobileNetV3(InheritingSpace):
             ValueError: if genes or an option are out of range.
         """
         check_build(stem_stride, dropout, resolution)
-        settings = self.settings(genes)
-        layers = plan_layers(settings["d"], settings["ks"], settings["e"], self.width)
+        layers, _ = self.plan(genes)
         return MobileNetV3Network(layers, self.width, num_classes, in_channels, stem_stride, dropout, resolution)
 
     def count(

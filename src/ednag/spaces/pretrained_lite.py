@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ednag.spaces.base import quoted
 from ednag.spaces.inheritance import InheritingSpace, Parent, expected_importance
+from ednag.spaces.inverted_residual import Layer
 from ednag.spaces.lite_network import (
     EXPANSION,
     FIRST_CHANNELS,
@@ -257,6 +258,11 @@ class PretrainedLite(InheritingSpace):
         """Read the parent's weights, inner channels sorted by what is expected of them; see :meth:`InheritingSpace.parent`."""
         return _sorted_parent(self.model)
 
+    def plan(self, genes: Tensor) -> tuple[tuple[Layer, ...], int]:
+        """List layers, and the resolution; see :meth:`InheritingSpace.plan`."""
+        found = self.settings(genes)
+        return tuple(plan_layers(self.stages, found["d"], found["e"], found["k"])), found["r"][0]
+
     def build(
         self, genes: Tensor, num_classes: int, in_channels: int = 3, dropout: float = 0.0, pretrained: bool = True
     ) -> LiteNetwork:
@@ -279,9 +285,9 @@ class PretrainedLite(InheritingSpace):
         """
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        found = self.settings(genes)
-        layers = plan_layers(self.stages, found["d"], found["e"], found["k"])
-        network = LiteNetwork(layers, bool(found["head"][0]), num_classes, in_channels, dropout, found["r"][0])
+        layers, side = self.plan(genes)
+        head = bool(self.settings(genes)["head"][0])
+        network = LiteNetwork(layers, head, num_classes, in_channels, dropout, side)
         if pretrained:
             network.load_state_dict(self.parent().weights(network), strict=False)
         return network
