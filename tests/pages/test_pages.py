@@ -346,6 +346,14 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
     assert ticks(low, high) == pytest.approx(expected)
 
 
+def test_no_value_along_an_axis_is_impossible() -> None:
+    series = [Series("one", [1.0, 2.0], [100.0, 100.0])]
+    charts = [Chart("a", "A", "epoch", "top-1 %", series, possible=bounds) for bounds in ((0, 100), (0, 200))]
+    pictures = [chart_svg(chart) for chart in charts]
+    assert [">104<" in picture for picture in pictures] == [False, True]
+    assert all(">100<" in picture for picture in pictures)
+
+
 def test_logarithmic_ticks_numbers_and_extents() -> None:
     assert log_ticks(900, 110_000) == pytest.approx([1e3, 3e3, 1e4, 3e4, 1e5])
     assert len(log_ticks(2.1e6, 2.9e6)) >= 2

@@ -46,6 +46,8 @@ def generation_figure(archive: Archive, history: Sequence[dict[str, float]], fit
         right.plot(steps, [row[name] for row in history], style, marker=marker, label=name)
     right.set(xlabel="step", ylabel="share of proposals", ylim=(-0.02, 1.02), title="proposals, mean over runs")
     right.legend(loc="lower left", frameon=False)
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)  # of counts
     _save(figure, path)
 
 

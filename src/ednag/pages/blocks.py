@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -77,6 +78,10 @@ def _on_each_other(one: Series, other: Series) -> bool:
     )
 
 
+PERCENT = (0.0, 100.0)
+"""What is possible of a share in percent."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A chart.
@@ -90,6 +95,7 @@ class Chart:
         x_log: a logarithmic axis.
         diagonal: a line of equal x and y.
         y_range: least and largest y; those of the series if omitted.
+        possible: least and largest y that there can be: no value along the axis is beyond.
         caption: a sentence below.
     """
 
@@ -101,6 +107,7 @@ class Chart:
     x_log: bool = False
     diagonal: bool = False
     y_range: tuple[float, float] | None = None
+    possible: tuple[float, float] = (-math.inf, math.inf)
     caption: str = ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ednag.core.reading import read_bytes, read_npz
-from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
+from ednag.pages.blocks import PERCENT, Block, Chart, Page, Section, Series, Table
 from ednag.pages.numbers import shown, with_deviation
 from ednag.pages.sources import column, notes, read_csv, read_json
 
@@ -192,7 +192,17 @@ def _by_time(rows: Mapping[str, np.ndarray], sources: np.ndarray, failed: np.nda
         series.append(Series(source, x, y, "points"))
     if not any(len(one.x) for one in series):
         return []
-    return [Chart("time", "Accuracy by time", "seconds of a training", "validation accuracy, %", series, x_log=True)]
+    return [
+        Chart(
+            "time",
+            "Accuracy by time",
+            "seconds of a training",
+            "validation accuracy, %",
+            series,
+            x_log=True,
+            possible=PERCENT,
+        )
+    ]
 
 
 def _failures(folder: Path) -> list[Block]:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ednag.pages.blocks import Chart, Matrix, Series, together
-from ednag.pages.numbers import extent, short
+from ednag.pages.numbers import extent, short, ticks
 
 
 def png(block: Chart | Matrix) -> bytes:
@@ -39,6 +39,7 @@ def _chart(axes: Any, chart: Chart) -> None:
         axes.set_xscale("log")
     if chart.y_range:
         axes.set_ylim(*extent(chart.y_range, 0.03))
+    axes.set_yticks([value for value in ticks(*axes.get_ylim()) if chart.possible[0] <= value <= chart.possible[1]])
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ednag.pages.blocks import Block, Chart, Page, Section, Series, Table
+from ednag.pages.blocks import PERCENT, Block, Chart, Page, Section, Series, Table
 from ednag.pages.numbers import counted, shown
 from ednag.pages.predictions_part import predictions_section
 from ednag.pages.sources import column, notes, read_csv, read_json
@@ -129,7 +130,9 @@ def _against_cost(rows: Sequence[tuple[str, Row]]) -> list[Block]:
                 x, y = [float(row[key]) for row in found], [row["test"]["top1"] for row in found]
                 series.append(Series(group, x, y, "points", tips))
         if sum(len(one.x) for one in series) > 1:
-            charts.append(Chart(f"accuracy_{key}", f"By {title}", title, "test top-1 %", series, x_log=True))
+            charts.append(
+                Chart(f"accuracy_{key}", f"By {title}", title, "test top-1 %", series, x_log=True, possible=PERCENT)
+            )
     return charts
 
 
@@ -148,7 +151,8 @@ def _learning(rows: Sequence[tuple[str, Row]], folder: Path) -> list[Block]:
             if any(row.get(key) for row in some)
         ]
         if series:
-            charts.append(Chart(f"curve_{key}", title, "epoch", label, series))
+            bounds = PERCENT if key == "top1" else (0.0, math.inf)
+            charts.append(Chart(f"curve_{key}", title, "epoch", label, series, possible=bounds))
     return charts
 
 

@@ -132,8 +132,8 @@ def _axes(chart: Chart) -> Axes:
         low, high = extent(xs)
         x_ticks = ticks(low, high, whole=all(float(value).is_integer() for value in xs))
     bottom, top = extent(chart.y_range or ys, 0.03 if chart.y_range else 0.05)
-    y_ticks = ticks(bottom, top)
-    left = 30 + CHARACTER * max(len(short(value)) for value in y_ticks)
+    y_ticks = [value for value in ticks(bottom, top) if chart.possible[0] <= value <= chart.possible[1]]
+    left = 30 + CHARACTER * max((len(short(value)) for value in y_ticks), default=1)
 
     def x(value: float) -> float:
         at = math.log10(max(value, 1e-300)) if chart.x_log else value
