@@ -250,7 +250,7 @@ def test_a_run_judges_how_noisy_its_fitness_is() -> None:
     smooth, noisy = (
         ArchiveDiffusion().sample(SPACE, fitness, list(range(6)), 80).memory["nugget"] for fitness in (closeness, lucky)
     )
-    assert smooth.max() < 0.1
+    assert smooth[:, [0, 2]].max() < 0.1  # with genes, which explain it
     assert noisy.min() > 0.3
 
 

@@ -154,7 +154,7 @@ class ArchiveDiffusion(Sampler):
 
         The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
         evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
-        last improvement; ``best`` of the epoch; ``nugget``, ``factors`` and ``share``, what it believes of the fitness
+        last improvement; ``best`` of the epoch; ``nugget``, ``factors`` and ``evidence``, what it believes of the fitness
         (:class:`~ednag.samplers.evidence.Belief`), revised when ``judge`` architectures are evaluated; ``exhausted``, whether
         nothing new is left; ``over``, whether the next :meth:`ask` opens a new epoch; and ``left``, keys of what was pending
         when the epoch began.
@@ -268,7 +268,7 @@ class ArchiveDiffusion(Sampler):
         """Revise what is believed of the fitness where the epoch has grown by enough; see :mod:`ednag.samplers.evidence`."""
         model, memory, count, space = self.surrogate, state.memory, state.known, state.space
         due = (count >= memory["judge"]).nonzero().flatten()
-        if model is None or len(model.nuggets) * len(model.kernels_in(space)) == 1 or len(due) == 0:
+        if model is None or len(due) == 0:
             return state
         real = members.real[due]
         known, target = model.kernel.embed(space, members.genes[due]), normal_scores(members.rank[due], real)
@@ -293,8 +293,8 @@ class ArchiveDiffusion(Sampler):
         pending = self._pending(state)
 
         def fit(known: Tensor, target: Tensor, real: Tensor, noise: Tensor, *believed: Tensor) -> Mixture:
-            nugget, factors, share, *prior = believed
-            mixture = Belief(nugget, factors, share).fit(model, space, known, target, real, noise, *prior)
+            nugget, factors, evidence, *prior = believed
+            mixture = Belief(nugget, factors, evidence).fit(model, space, known, target, real, noise, *prior)
             return mixture if pending is None else mixture.expecting(space, pending)
 
         known = kernel.embed(space, members.genes)

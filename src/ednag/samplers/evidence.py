@@ -16,38 +16,39 @@ USUAL_NUGGET = 0.15
 USUAL_FACTOR = 0.25
 """What a factor of 0 on a part of the kernel counts as, before any evaluation: as far from 1 as 4."""
 
-LEAST = 0.1
-"""Pairs of kernel and nugget that are believed less than this are left out: they cost time and say little."""
-
 
 class Belief(NamedTuple):
-    """What each run believes of its fitness: the ``K`` likeliest pairs of kernel and nugget.
+    """What each run believes of its fitness: for each of ``K`` kinds of kernel, the likeliest kernel and nugget.
 
     Attributes:
         nugget: noise variance relative to the signal's, float64 ``(R, K)``.
         factors: of the kernel, see :meth:`~ednag.samplers.kernel.Kernel.facing`, float64 ``(R, K, 2)``.
-        share: how far each is believed, float64 ``(R, K)``, falling, with a sum of 1; 0 for what is left out.
+        evidence: log of how likely they make the members, but for a constant of the run, float64 ``(R, K)``.
     """
 
     nugget: Tensor
     factors: Tensor
-    share: Tensor
+    evidence: Tensor
 
     @classmethod
     def first(cls, process: GaussianProcess, space: SearchSpace, like: Tensor) -> Belief:
-        """Believe in the first nugget and the first kernel, before any evaluation.
+        """Believe in the first nugget and the first kernel of each kind, before any evaluation.
 
         Args:
             process: what there is to choose from.
             space: what the genes mean.
             like: any tensor with a leading dimension ``R``, on the device where the belief shall be.
         """
-        kernels = process.kernels_in(space)
-        width = min(process.averaged, len(process.nuggets) * len(kernels))
-        nugget = torch.full((len(like), width), process.nuggets[0], dtype=torch.float64, device=like.device)
-        share = (torch.arange(width, device=like.device) == 0).double().expand_as(nugget).clone()
-        factors = torch.tensor(kernels[0], dtype=torch.float64, device=like.device)
-        return cls(nugget, factors.repeat(*nugget.shape, 1), share)
+        first = [kernels[0] for kernels in process.kinds_in(space)]
+        factors = torch.tensor(first, dtype=torch.float64, device=like.device)
+        nugget = torch.full((len(like), len(first)), process.nuggets[0], dtype=torch.float64, device=like.device)
+        return cls(nugget, factors.expand(len(like), -1, -1).clone(), torch.zeros_like(nugget))
+
+    def likeliest(self) -> Belief:
+        """Believe in one kind alone: the likeliest."""
+        run = torch.arange(len(self.nugget), device=self.nugget.device)
+        best = self.evidence.argmax(1)
+        return Belief(*(field[run, best][:, None] for field in self))
 
     def fit(
         self,
@@ -60,53 +61,48 @@ class Belief(NamedTuple):
         prior: Tensor | None = None,
     ) -> Mixture:
         """Fit what is believed; arguments as for :meth:`GaussianProcess.fit`."""
-        run, place = (self.share > 0).nonzero(as_tuple=True)
+        kinds = self.nugget.shape[1]
         fitted = process.fit(
             space,
-            known[run],
-            target[run],
-            member[run],
-            None if prior is None else prior[run],
-            self.nugget[run, place],
-            noise[run],
-            self.factors[run, place],
+            known.repeat_interleave(kinds, 0),
+            target.repeat_interleave(kinds, 0),
+            member.repeat_interleave(kinds, 0),
+            None if prior is None else prior.repeat_interleave(kinds, 0),
+            self.nugget.flatten(),
+            noise.repeat_interleave(kinds, 0),
+            self.factors.flatten(0, 1),
         )
-        return Mixture(fitted, run, place, self.share)
+        return Mixture(fitted, kinds)
 
 
 class Mixture(NamedTuple):
-    """Processes of several runs, of which each run averages its own.
+    """Processes of several runs, of which each run averages its own: all count the same.
 
     Attributes:
-        fitted: of ``S`` processes.
-        run: whose each is, int64 ``(S,)``.
-        place: its place among the run's, int64 ``(S,)``.
-        share: how far each is believed, see :class:`Belief`, ``(R, K)``.
+        fitted: of ``R K`` processes, those of a run one after the other.
+        kinds: ``K``.
     """
 
     fitted: Fitted
-    run: Tensor
-    place: Tensor
-    share: Tensor
+    kinds: int
 
     def expecting(self, space: SearchSpace, pending: Tensor) -> Mixture:
         """Take into account what is being evaluated; see :meth:`Fitted.expecting`; ``pending`` is ``(R, P, D)``."""
-        return self._replace(fitted=self.fitted.expecting(space, pending[self.run]))
+        return self._replace(fitted=self.fitted.expecting(space, self._each(pending)))
 
     def predict(self, asked: Tensor, prior: Tensor | None = None) -> Prediction:
         """Predict architectures ``(R, N, D)``, of which the priors say ``(R, N, P)``: mean and deviation of the mixture."""
-        if len(self.run) == len(self.share):
+        if self.kinds == 1:
             return self.fitted.predict(asked, prior)
-        mean, deviation, luck = self.fitted.predict(asked[self.run], None if prior is None else prior[self.run])
-        centre = self._mixed(mean)
-        spread = self._mixed(mean.square() + deviation.square()) - centre.square()
-        return Prediction(centre, spread.clamp(min=1e-12).sqrt(), self._mixed(luck.square()[:, None])[:, 0].sqrt())
+        found = self.fitted.predict(self._each(asked), None if prior is None else self._each(prior))
+        mean, deviation, luck = (one.view(-1, self.kinds, *one.shape[1:]) for one in found)
+        centre = mean.mean(1)
+        spread = (mean.square() + deviation.square()).mean(1) - centre.square()
+        return Prediction(centre, spread.clamp(min=1e-12).sqrt(), luck.square().mean(1).sqrt())
 
-    def _mixed(self, values: Tensor) -> Tensor:
-        """Average what the processes say, ``(S, N)`` to ``(R, N)``."""
-        every = values.new_zeros(*self.share.shape, values.shape[-1])
-        every[self.run, self.place] = self.share[self.run, self.place, None] * values
-        return every.sum(1)
+    def _each(self, values: Tensor) -> Tensor:
+        """Repeat what belongs to runs for each of their processes."""
+        return values.repeat_interleave(self.kinds, 0)
 
 
 def likeliest(
@@ -117,9 +113,11 @@ def likeliest(
     member: Tensor,
     noise: Tensor | None = None,
 ) -> Belief:
-    """Weigh kernels and nuggets by the marginal likelihood of each run's members (Rasmussen & Williams 2006, eq. 5.8).
+    """Choose a kernel of each kind, and a nugget, by the marginal likelihood (Rasmussen & Williams 2006, eq. 5.8).
 
-    While members are few, log-normal priors around :data:`USUAL_NUGGET` and factors of 1 decide.
+    While members are few, log-normal priors around :data:`USUAL_NUGGET` and factors of 1 decide. Between the kinds
+    the likelihood does not choose: it is the likelihood of a model that is wrong in any case, and where it preferred one kind
+    clearly, all of them together searched better (``docs/results.md``).
 
     Args:
         process: what there is to choose from.
@@ -128,30 +126,26 @@ def likeliest(
         target: their values, float64 ``(R, M)``, zero mean over members, 0 elsewhere.
         member: which of them count, bool ``(R, M)``.
         noise: see :meth:`GaussianProcess.predict`.
-
-    Returns:
-        the likeliest ``process.averaged`` pairs, or as many as there are.
     """
-    nuggets, kernels = (
-        torch.tensor(of, dtype=torch.float64, device=known.device)
-        for of in (process.nuggets, process.kernels_in(space))
-    )
+    nuggets = torch.tensor(process.nuggets, dtype=torch.float64, device=known.device)
     of_nugget = -(nuggets / USUAL_NUGGET).log().square() / 2
-    of_kernel = -kernels.clamp(min=USUAL_FACTOR).log().square().sum(-1) / 4
     parts = process.kernel.exponents(space, known, known, member)
     tried = nuggets[:, None].expand(-1, len(known))
-    likely = []
-    for (genes, features), usual in zip(kernels, of_kernel, strict=True):
-        smooth = (genes * parts[0] + features * parts[1]).exp_()
-        factor = noisy_factor(smooth.repeat(len(nuggets), 1, 1, 1), member, tried, noise)
-        likely.append(log_likelihood(factor, target, member) + (usual + of_nugget)[:, None])
-    rounded = (torch.cat(likely).T * 2**16).round() / 2**16  # whatever the batch made of the last bits
-    value, order = rounded.sort(dim=1, descending=True, stable=True)
-    share = value[:, : process.averaged].softmax(1)
-    share = share.where(share >= LEAST, 0.0)
-    best = order[:, : process.averaged]
-    kernel = torch.div(best, len(nuggets), rounding_mode="floor")
-    return Belief(nuggets[best % len(nuggets)], kernels[kernel], share / share.sum(1, keepdim=True))
+    found = []
+    for kernels in process.kinds_in(space):
+        factors = torch.tensor(kernels, dtype=torch.float64, device=known.device)
+        likely = []
+        for genes, features in factors:
+            smooth = (genes * parts[0] + features * parts[1]).exp_()
+            factor = noisy_factor(smooth.repeat(len(nuggets), 1, 1, 1), member, tried, noise)
+            likely.append(log_likelihood(factor, target, member) + of_nugget[:, None])
+        usual = -factors.clamp(min=USUAL_FACTOR).log().square().sum(-1) / 4
+        values = (torch.stack(likely) + usual[:, None, None]).flatten(0, 1)
+        rounded = (values * 2**16).round()  # whatever the batch made of the last bits
+        best = rounded.sort(dim=0, descending=True, stable=True).indices[0]
+        kernel = torch.div(best, len(nuggets), rounding_mode="floor")
+        found.append((nuggets[best % len(nuggets)], factors[kernel], rounded.amax(0) / 2**16))
+    return Belief(*(torch.stack(of, 1) for of in zip(*found, strict=True)))
 
 
 def log_likelihood(factor: Tensor, target: Tensor, member: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def posterior_mean(problem: Problem, archive: Archive, process: GaussianProcess 
     noise = torch.zeros_like(fitness) if error is None else model.relative(declared_noise(fitness, error, member))
 
     def smooth(known: Tensor, target: Tensor, member: Tensor, noise: Tensor) -> Tensor:
-        belief = likeliest(model, problem.space, known, target, member, noise)
+        belief = likeliest(model, problem.space, known, target, member, noise).likeliest()
         return belief.fit(model, problem.space, known, target, member, noise).predict(known).mean
 
     target = normal_scores(average_rank(fitness, member), member)

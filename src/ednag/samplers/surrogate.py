@@ -96,8 +96,8 @@ class GaussianProcess:
 
     What a fitness says of an architecture is partly luck: of its training, of its validation images. How much, relative
     to what the kernel explains, differs between tasks by a factor of 20, and what explains best does too: genes, features or
-    both, additively or locally. No fixed choice serves all of them; each run averages the likeliest few
-    (:mod:`ednag.samplers.evidence`).
+    both, additively or locally. No fixed choice serves all of them; each run averages three processes, in genes, in features
+    and in both, each with the likeliest noise and locality (:mod:`ednag.samplers.evidence`).
 
     Args:
         gene_scale: see :class:`~ednag.samplers.kernel.Kernel`.
@@ -105,7 +105,6 @@ class GaussianProcess:
         nugget: noise variance relative to the signal's, > 0; one or several to choose from.
         kernels: factors on the exponents of genes and of features, each 0 or a power of two >= 1, to choose from: 1 for what
             is nearly a sum of effects, more where parts depend on each other, 0 for what says nothing.
-        averaged: how many of the likeliest pairs of kernel and nugget a run averages, >= 1.
         beta: deviations that :meth:`bound` adds to the mean, >= 0: the first number for up to ``early`` members, from there
             on fewer, in inverse proportion to the number of members, down to the second.
         early: see ``beta``, > 0.
@@ -132,7 +131,6 @@ class GaussianProcess:
         feature_scale: float = 0.21,
         nugget: float | Sequence[float] = (0.01, 0.05, 0.15, 0.4, 1.0),
         kernels: Sequence[tuple[int, int]] = ((1, 1), (4, 4), (0, 1), (0, 4), (1, 0), (4, 0)),
-        averaged: int = 3,
         beta: tuple[float, float] = (2.5, 1.2),
         early: float = 50.0,
         features: bool = True,
@@ -149,19 +147,22 @@ class GaussianProcess:
             raise ValueError(
                 f"need kernels of two factors, each 0 or a power of two, one with a factor on genes; got {kernels}"
             )
-        if not 0 <= beta[1] <= beta[0] or early <= 0 or certainty < 0 or averaged < 1:
+        if not 0 <= beta[1] <= beta[0] or early <= 0 or certainty < 0:
             raise ValueError(
-                f"need beta of two numbers >= 0 that don't rise, early > 0, certainty >= 0, averaged >= 1; "
-                f"got {beta}, {early}, {certainty} and {averaged}"
+                f"need beta of two numbers >= 0 that don't rise, early > 0, certainty >= 0; got {beta}, {early} and {certainty}"
             )
-        self.beta, self.early, self.averaged = (float(beta[0]), float(beta[1])), early, averaged
+        self.beta, self.early = (float(beta[0]), float(beta[1])), early
         self.trust, self.certainty = trust, certainty
 
-    def kernels_in(self, space: SearchSpace) -> tuple[tuple[int, int], ...]:
-        """List the kernels that differ in a space: where it has no features, those of genes alone."""
-        if self.kernel.has_features(space):
-            return self.kernels
-        return tuple(dict.fromkeys((genes, genes) for genes, _ in self.kernels if genes))
+    def kinds_in(self, space: SearchSpace) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Group the kernels by what they look at, genes, features or both; in a space without features, genes alone."""
+        kernels = self.kernels
+        if not self.kernel.has_features(space):
+            kernels = tuple(dict.fromkeys((genes, genes) for genes, _ in kernels if genes))
+        kinds: dict[tuple[bool, bool], list[tuple[int, int]]] = {}
+        for pair in kernels:
+            kinds.setdefault((pair[0] > 0, pair[1] > 0), []).append(pair)
+        return tuple(map(tuple, kinds.values()))
 
     def relative(self, variance: Tensor) -> Tensor:
         """Relate variances of standardised values to the signal's, any shape.
