@@ -277,7 +277,7 @@ def test_members_that_learned_with_their_parent_say_what_it_says(
         with torch.no_grad():
             said = network.eval()(batch)
             members = SPACE.random(Noise([7]), 6)[0]
-            return [float(divergence(run_inside(network, *SPACE.plan(one), batch), said, 1.0)) for one in members]
+            return [float(divergence(run_inside(network, SPACE.plan(one), batch), said, 1.0)) for one in members]
 
     alone, together = gaps(0.0), gaps(1.0)
     assert sum(together) < 0.7 * sum(alone)

@@ -223,7 +223,7 @@ class ImageClassifier(pl.LightningModule):
         """What a random member of the space says of images, inside its parent; by seed, epoch and batch."""
         drawn = np.random.default_rng((self.seed, self.current_epoch, batch_idx, 1)).integers(2**62)
         genes = space.random(Noise([int(drawn)]), 1)[0, 0]
-        return run_inside(cast("InvertedResidualNetwork", self.network), *space.plan(genes), self._laid_out(images))
+        return run_inside(cast("InvertedResidualNetwork", self.network), space.plan(genes), self._laid_out(images))
 
     def on_train_epoch_start(self) -> None:
         """Tell a network that changes with training, as by drop-path, how far it is."""

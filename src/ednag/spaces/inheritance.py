@@ -118,8 +118,8 @@ class InheritingSpace(SearchSpace):
         """
 
     @abstractmethod
-    def plan(self, genes: Tensor) -> tuple[tuple[Layer, ...], int | None]:
-        """List the layers of a sub-network, int64 ``(L,)``, and the side to which it scales images if its genes say so."""
+    def plan(self, genes: Tensor) -> list[Layer]:
+        """List the layers of a sub-network, int64 ``(L,)``."""
 
     @abstractmethod
     def build(self, genes: Tensor, num_classes: int, in_channels: int = 3) -> InvertedResidualNetwork:

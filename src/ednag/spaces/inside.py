@@ -11,29 +11,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ednag.spaces.inverted_residual import InvertedResidual, InvertedResidualNetwork, Layer, scaled
+from ednag.spaces.inverted_residual import InvertedResidual, InvertedResidualNetwork, Layer
 
 
-def run_inside(
-    parent: InvertedResidualNetwork, layers: Sequence[Layer], resolution: int | None, images: Tensor
-) -> Tensor:
+def run_inside(parent: InvertedResidualNetwork, layers: Sequence[Layer], images: Tensor) -> Tensor:
     """Map images to logits by what a parent has in common with one of its members.
 
     Of each layer, the first inner channels are used, as many as the member has; of the others only the mean over the batch
     is, which is what adapting a cut to images (:mod:`ednag.spaces.adaptation`) keeps of them. Layers that the member lacks are skipped
-    where they add to their input. Kernels, the exit and what follows the last layer are the parent's.
+    where they add to their input. Resolution, kernels, the exit and what follows the last layer are the parent's.
 
     Args:
         parent: its inner channels are sorted by importance, as :class:`~ednag.spaces.adaptation.Adaptation` leaves them.
         layers: the member's, see :meth:`~ednag.spaces.inheritance.InheritingSpace.plan`.
-        resolution: side to which the member scales images; the parent's if it is ``None``.
         images: ``(batch, C, h, w)``.
 
     Returns:
         ``(batch, num_classes)``.
     """
     widths = {layer.place: layer.inner for layer in layers}
-    x: Tensor = parent.first_conv(scaled(images, parent.resolution if resolution is None else resolution))
+    x: Tensor = parent.first_conv(parent.scale(images))
     for stage in parent.stages():
         for layer, block in stage:
             if layer.place in widths or not block.residual:

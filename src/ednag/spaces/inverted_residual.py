@@ -174,7 +174,9 @@ class InvertedResidualNetwork(nn.Module):
 
     def scale(self, x: Tensor) -> Tensor:
         """Scale images ``(batch, C, h, w)`` to the resolution."""
-        return scaled(x, self.resolution)
+        if self.resolution is None or tuple(x.shape[-2:]) == (self.resolution, self.resolution):
+            return x
+        return F.interpolate(x, size=(self.resolution, self.resolution), mode="bilinear", align_corners=False)
 
     def stages(self) -> list[list[tuple[Layer, InvertedResidual]]]:
         """Group layers and their modules by stage, stage 0 first."""
@@ -189,13 +191,6 @@ class InvertedResidualNetwork(nn.Module):
         """Map ``(batch, C, h, w)`` to ``(batch, num_classes)`` logits."""
         out: Tensor = self.classifier(self.features(x))
         return out
-
-
-def scaled(images: Tensor, side: int | None) -> Tensor:
-    """Scale images ``(batch, C, h, w)`` to squares, bilinearly; they stay as they are for ``None``."""
-    if side is None or tuple(images.shape[-2:]) == (side, side):
-        return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def normed(

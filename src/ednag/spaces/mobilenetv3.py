@@ -287,10 +287,10 @@ class MobileNetV3(InheritingSpace):
             chart[title] = list(zip(nodes[:-1], nodes[1:], labels, strict=True))
         return chart
 
-    def plan(self, genes: Tensor) -> tuple[tuple[Layer, ...], None]:
+    def plan(self, genes: Tensor) -> list[Layer]:
         """List layers; see :meth:`InheritingSpace.plan`."""
         settings = self.settings(genes)
-        return tuple(plan_layers(settings["d"], settings["ks"], settings["e"], self.width)), None
+        return plan_layers(settings["d"], settings["ks"], settings["e"], self.width)
 
     def build(
         self,
@@ -320,8 +320,9 @@ class MobileNetV3(InheritingSpace):
             ValueError: if genes or an option are out of range.
         """
         check_build(stem_stride, dropout, resolution)
-        layers, _ = self.plan(genes)
-        return MobileNetV3Network(layers, self.width, num_classes, in_channels, stem_stride, dropout, resolution)
+        return MobileNetV3Network(
+            self.plan(genes), self.width, num_classes, in_channels, stem_stride, dropout, resolution
+        )
 
     def count(
         self,

@@ -258,10 +258,10 @@ class PretrainedLite(InheritingSpace):
         """Read the parent's weights, inner channels sorted by what is expected of them; see :meth:`InheritingSpace.parent`."""
         return _sorted_parent(self.model)
 
-    def plan(self, genes: Tensor) -> tuple[tuple[Layer, ...], int]:
-        """List layers, and the resolution; see :meth:`InheritingSpace.plan`."""
+    def plan(self, genes: Tensor) -> list[Layer]:
+        """List layers; see :meth:`InheritingSpace.plan`."""
         found = self.settings(genes)
-        return tuple(plan_layers(self.stages, found["d"], found["e"], found["k"])), found["r"][0]
+        return plan_layers(self.stages, found["d"], found["e"], found["k"])
 
     def build(
         self, genes: Tensor, num_classes: int, in_channels: int = 3, dropout: float = 0.0, pretrained: bool = True
@@ -285,9 +285,9 @@ class PretrainedLite(InheritingSpace):
         """
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        layers, side = self.plan(genes)
-        head = bool(self.settings(genes)["head"][0])
-        network = LiteNetwork(layers, head, num_classes, in_channels, dropout, side)
+        found = self.settings(genes)
+        head, side = bool(found["head"][0]), found["r"][0]
+        network = LiteNetwork(self.plan(genes), head, num_classes, in_channels, dropout, side)
         if pretrained:
             network.load_state_dict(self.parent().weights(network), strict=False)
         return network
