@@ -19,7 +19,7 @@ from ednag import load
 from ednag.classify.saved import find
 from ednag.cli.classify import run as classify
 from ednag.cli.line import arrange
-from ednag.export.model_card import interval, model_card
+from ednag.export.model_card import FOLDERS, interval, model_card
 from ednag.export.run import PROGRAM, export
 from ednag.retraining.predictions import Predictions
 
@@ -150,7 +150,22 @@ def test_the_model_card_says_what_a_stranger_asks(trained: Path, tmp_path: Path)
     assert "| test | 21 |" in body
     assert "onnx, one image, one thread" in body
     assert all(name in body for name in best.class_names)
+    origin = json.loads((trained / "data.json").read_text())["origin"]
+    assert Path(origin.partition(" (")[0]).name in body
+    assert str(Path(origin.partition(" (")[0]).parent) not in card
     assert json.loads((tmp_path / "preprocessing.json").read_text()) == best.preprocessing.describe()
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        ("/home/me/my photos (train: training)", "my photos (train: training)"),
+        ("C:\\Users\\me\\photos", "photos"),
+        ("data/cifar-10 (official and/or not)", "data/cifar-10 (official and/or not)"),
+    ],
+)
+def test_a_model_card_does_not_say_where_images_lie(origin: str, told: str) -> None:
+    assert FOLDERS.sub("", origin) == told
 
 
 def test_intervals_of_shares() -> None:

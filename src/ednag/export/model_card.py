@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from ednag.__about__ import __version__
 from ednag.core.reading import read_json
 from ednag.export.formats import Exported
 from ednag.export.onnx_file import session
+
+FOLDERS = re.compile(r"(?:[A-Za-z]:)?[/\\](?:[^/\\:;(]+[/\\])+")
+"""What a path has before its last part: where images lie on this machine is nobody else's business."""
 
 LIKELY = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
@@ -30,6 +34,8 @@ def model_card(folder: Path, architecture: Mapping[str, Any], exported: Sequence
     import yaml
 
     metrics, data = _read(folder / "metrics.json"), _read(folder.parent / "data.json")
+    if data:
+        data["origin"] = FOLDERS.sub("", data["origin"])
     test = metrics.get("test", {})
     tested = data.get("splits", {}).get("test", {}).get("images", 0)
     name = f"{_short(architecture)}-{folder.name}"
