@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ednag.core.noise import Noise
-from ednag.spaces import MobileNetV3, NASBench101, TransNAS101Macro, TransNAS101Micro
+from ednag.spaces import MobileNetV3, NASBench101, PretrainedLite, TransNAS101Macro, TransNAS101Micro
 from ednag.spaces.base import SearchSpace
 from ednag.spaces.darts import DARTS
 from ednag.spaces.drawing import cell_figure, draw_architecture, draw_cells, place
@@ -186,3 +186,13 @@ def test_a_micro_cell_shows_the_edges_that_carry_something() -> None:
         ("in", "out", "nor_conv_3x3"),
         ("2", "out", "nor_conv_3x3"),
     ]
+
+
+@pytest.mark.parametrize(("head", "channels"), [("yes", 1280), ("no", 320)])
+def test_the_chart_of_a_sub_network_begins_with_its_images_and_ends_with_classes(head: str, channels: int) -> None:
+    space = PretrainedLite(resolutions=(64, 96))
+    titles = list(space.edges(space.parse(f"d=1,2,3,3,3,1 e=3,2,4,3,5,3 k=3,5,3,5,5,3 head={head} r=64")))
+    assert titles[0] == "stem: 64 x 64 pixels to 16 channels, half the size"
+    assert titles[1] == "stage 2: 16 to 24 channels, half the size"
+    assert titles[-1] == f"classifier: {channels} channels to classes"
+    assert ("head: 320 to 1280 channels" in titles) == (head == "yes")

@@ -205,18 +205,22 @@ class PretrainedLite(InheritingSpace):
         return genes
 
     def edges(self, genes: Tensor) -> dict[str, list[tuple[str, str, str]]]:
-        """Stage chart: for each stage a chain of its layers; see :meth:`SearchSpace.edges`."""
-        found, chart = self.settings(genes), {}
+        """Stage chart: a chain of layers for each stage, and what is before and behind them; see :meth:`SearchSpace.edges`."""
+        found = self.settings(genes)
+        first = f"stem: {found['r'][0]} x {found['r'][0]} pixels to {FIRST_CHANNELS} channels, half the size"
+        chart = {first: [("in", "1", "3x3"), ("1", "out", "3x3, expand 1")]}
         before = FIRST_CHANNELS
         for i, (d, e, k) in enumerate(zip(found["d"], found["e"], found["k"], strict=True)):
             stage = self.stages[i]
             halved = ", half the size" if stage.stride == 2 else ""
             nodes = ["in", *map(str, range(1, d)), "out"]
-            label = f"{k}x{k}, expand {e}"
             title = f"stage {i + 2}: {before} to {stage.channels} channels{halved}"
-            chart[title] = [(a, b, label) for a, b in pairwise(nodes)]
+            chart[title] = [(a, b, f"{k}x{k}, expand {e}") for a, b in pairwise(nodes)]
             before = stage.channels
-        return chart
+        if found["head"][0]:
+            chart[f"head: {before} to {HEAD_CHANNELS} channels"] = [("in", "out", "1x1")]
+            before = HEAD_CHANNELS
+        return {**chart, f"classifier: {before} channels to classes": [("in", "1", "mean"), ("1", "out", "linear")]}
 
     def count(
         self,
