@@ -1,6 +1,7 @@
 """The pages of runs: made from files, self-contained, and right."""
 
 import json
+import math
 import os
 import re
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ from sklearn.metrics import confusion_matrix
 
 from ednag.core.storage import write_csv, write_json
 from ednag.generation.report import Candidate, Report
-from ednag.pages.blocks import Chart, Matrix, Series, Table, Thumbnails, together
+from ednag.pages.blocks import Chart, Matrix, Series, Table, Thumbnails, possible_of, together
 from ednag.pages.html import legend, marked
 from ednag.pages.numbers import extent, log_ticks, short, shown, ticks, with_deviation
 from ednag.pages.png import png
@@ -352,6 +353,8 @@ def test_no_value_along_an_axis_is_impossible() -> None:
     pictures = [chart_svg(chart) for chart in charts]
     assert [">104<" in picture for picture in pictures] == [False, True]
     assert all(">100<" in picture for picture in pictures)
+    assert possible_of("probe accuracy (%)") == (0, 100)
+    assert possible_of("log |K|") == (-math.inf, math.inf)
 
 
 def test_logarithmic_ticks_numbers_and_extents() -> None:

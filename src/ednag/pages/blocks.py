@@ -82,6 +82,11 @@ PERCENT = (0.0, 100.0)
 """What is possible of a share in percent."""
 
 
+def possible_of(measure: str) -> tuple[float, float]:
+    """Least and largest value that a measure can have, by its name: that of a share ends with ``(%)``."""
+    return PERCENT if measure.endswith("(%)") else (-math.inf, math.inf)
+
+
 @dataclass(frozen=True)
 class Chart:
     """A chart.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ednag.core.reading import read_bytes, read_npz
-from ednag.pages.blocks import PERCENT, Block, Chart, Page, Section, Series, Table
+from ednag.pages.blocks import PERCENT, Block, Chart, Page, Section, Series, Table, possible_of
 from ednag.pages.numbers import shown, with_deviation
 from ednag.pages.sources import column, notes, read_csv, read_json
 
@@ -105,7 +105,8 @@ def _curves(folder: Path, fitness: str) -> list[Block]:
         for name, some in settled.items()
     ]
     caption = f"{fitness}; median and middle half of the runs, without their first tenth."
-    charts.append(Chart("best", "Best so far", label, "fitness", series, caption=caption))
+    bounds = possible_of(fitness)
+    charts.append(Chart("best", "Best so far", label, "fitness", series, possible=bounds, caption=caption))
     return charts
 
 

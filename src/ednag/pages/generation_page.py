@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ednag.core.reading import read_bytes
 from ednag.generation.report import Candidate, Report
-from ednag.pages.blocks import Block, Chart, Drawing, Page, Section, Series, Table
+from ednag.pages.blocks import Block, Chart, Drawing, Page, Section, Series, Table, possible_of
 from ednag.pages.numbers import shown
 from ednag.pages.sources import column, notes, read_csv, read_json
 
@@ -103,6 +103,7 @@ def _front(report: Report, folder: Path) -> list[Block]:
         title,
         "fitness",
         [series("evaluated", others, True), series("front", front, False)],
+        possible=possible_of(report.fitness),
         caption=f"{report.fitness}. What is far below the front is left out.",
     )
     header = ["reference", title, "fitness", "hypervolume", "mean of runs", "standard deviation"]
@@ -125,7 +126,15 @@ def _progress(report: Report, folder: Path) -> list[Block]:
         )
         caption = report.fitness + (f"; median and middle half of {runs} runs." if runs > 1 else ".")
         blocks.append(
-            Chart("progress", "Best so far", "distinct architectures evaluated", "fitness", [line], caption=caption)
+            Chart(
+                "progress",
+                "Best so far",
+                "distinct architectures evaluated",
+                "fitness",
+                [line],
+                possible=possible_of(report.fitness),
+                caption=caption,
+            )
         )
     if history:
         shares = [Series(n, column(history, "step"), column(history, n)) for n in ("valid", "unique", "novel")]
