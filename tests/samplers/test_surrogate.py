@@ -98,7 +98,7 @@ def test_optimism_falls_with_the_number_of_members() -> None:
 def test_nuggets_and_kernels_of_each_kind_are_the_likeliest() -> None:
     model, known, target, member, _ = posed(SPACE, m=40)
     target[0] = (known[0].double() ** 2 @ torch.linspace(-1, 1, known.shape[-1], dtype=torch.float64)).sub(0.3)
-    found = likeliest(model, SPACE, known, target.where(member, 0.0), member)
+    found, likely = likeliest(model, SPACE, known, target.where(member, 0.0), member)
     for run in range(2):
         rows = [i for i in range(40) if member[run, i]]
         z = target[run, rows].numpy()
@@ -121,14 +121,14 @@ def test_nuggets_and_kernels_of_each_kind_are_the_likeliest() -> None:
             assert float(found.nugget[run, kind]) == nugget
             assert found.factors[run, kind].tolist() == list(factors)
             evidence.append(tried[nugget, factors])
-        alone, best = found.likeliest(), int(np.argmax(evidence))
-        differences = found.evidence[run] - found.evidence[run, 0]
+        alone, best = found.alone(likely.argmax(1)), int(np.argmax(evidence))
+        differences = likely[run] - likely[run, 0]
         assert differences.tolist() == pytest.approx([one - evidence[0] for one in evidence], abs=1e-3)
         assert alone.nugget[run].tolist() == [float(found.nugget[run, best])]
         assert alone.factors[run].tolist() == [found.factors[run, best].tolist()]
     assert float(found.nugget[0, 0]) == 0.01  # what the genes explain
-    fixed = likeliest(GaussianProcess(nugget=0.3, kernels=[(2, 2)]), SPACE, known, target, member)
-    assert [one.tolist() for one in fixed[:2]] == [[[0.3]] * 2, [[[2.0, 2.0]]] * 2]
+    fixed, _ = likeliest(GaussianProcess(nugget=0.3, kernels=[(2, 2)]), SPACE, known, target, member)
+    assert [one.tolist() for one in fixed] == [[[0.3]] * 2, [[[2.0, 2.0]]] * 2]
 
 
 def test_a_more_local_kernel_is_chosen_for_what_only_near_neighbours_share() -> None:
@@ -138,7 +138,22 @@ def test_a_more_local_kernel_is_chosen_for_what_only_near_neighbours_share() -> 
     signs = (-1.0) ** (genes[..., :2] % 2)
     for target, factor in ((signs.prod(-1).double(), 4.0), ((genes == 3).double().sum(-1), 1.0)):
         centred = target - target.mean()
-        assert float(likeliest(model, SPACE, known, centred, member).factors[0, 0].max()) == factor
+        assert float(likeliest(model, SPACE, known, centred, member)[0].factors[0, 0].max()) == factor
+
+
+@pytest.mark.parametrize(("part", "other"), [(0, 1), (1, 0)])
+def test_a_part_of_the_kernel_that_says_nothing_is_left_out(part: int, other: int) -> None:
+    """Scores that one part of the description gives alone, in random directions of the kernel's own prior."""
+    model, genes = GaussianProcess(), SPACE.random(Noise([9]), 150)
+    known, member = model.kernel.embed(SPACE, genes), torch.ones(1, 150, dtype=torch.bool)
+    alone = 4.0 * torch.eye(2)[part][None]
+    smooth = model.kernel.between(SPACE, known, known, member, alone)[0] + 1e-6 * torch.eye(150).double()
+    drawn = torch.randn(150, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    target = (torch.linalg.cholesky(smooth) @ drawn)[None]
+    every, evidence = likeliest(model, SPACE, known, target - target.mean(), member)
+    belief = every.alone(evidence.argmax(1))
+    assert belief.factors[0, 0, part] > 0
+    assert belief.factors[0, 0, other] == 0
 
 
 def test_kinds_of_kernels_are_what_they_look_at() -> None:
@@ -151,7 +166,7 @@ def test_kinds_of_kernels_are_what_they_look_at() -> None:
 def test_processes_of_a_run_are_averaged_as_a_mixture() -> None:
     model, known, target, member, asked = posed(SPACE, m=30)
     nugget, factors = torch.tensor([[0.05, 0.4], [0.15, 1.0]]), torch.tensor([[[1, 1], [0, 4]], [[4, 4], [1, 0]]])
-    belief = Belief(nugget.double(), factors.double(), torch.zeros(2, 2).double())
+    belief = Belief(nugget.double(), factors.double())
     noise = torch.zeros_like(target)
     mean, deviation, luck = belief.fit(model, SPACE, known, target, member, noise).predict(asked)
     of = [

@@ -43,8 +43,22 @@ def short(value: float) -> str:
     return f"{value:.6g}"
 
 
-def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
-    """Choose round values from ``low`` to ``high``: steps of 1, 2, 2.5 or 5 times a power of ten; ``whole`` numbers only."""
+def ticks(
+    low: float,
+    high: float,
+    most: int = 6,
+    whole: bool = False,
+    possible: tuple[float, float] = (-math.inf, math.inf),
+) -> list[float]:
+    """Choose round values from ``low`` to ``high``: steps of 1, 2, 2.5 or 5 times a power of ten.
+
+    Args:
+        low: where the axis begins.
+        high: where it ends.
+        most: how many, at most.
+        whole: whether they must be whole numbers.
+        possible: least and largest value that there can be.
+    """
     if not high > low:
         return [low]
     raw = (high - low) / max(most - 1, 1)
@@ -53,7 +67,8 @@ def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[f
     step = next((value for value in steps if value.is_integer()), 1.0) if whole else steps[0]
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    values = [round(i * step, 12) for i in range(first, last + 1)]
+    return [value for value in values if possible[0] <= value <= possible[1]]
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> list[float]:

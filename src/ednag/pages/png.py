@@ -39,7 +39,8 @@ def _chart(axes: Any, chart: Chart) -> None:
         axes.set_xscale("log")
     if chart.y_range:
         axes.set_ylim(*extent(chart.y_range, 0.03))
-    axes.set_yticks([value for value in ticks(*axes.get_ylim()) if chart.possible[0] <= value <= chart.possible[1]])
+    bottom, top = axes.get_ylim()
+    axes.set_yticks(ticks(bottom, top, possible=chart.possible))
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

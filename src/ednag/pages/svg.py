@@ -132,7 +132,7 @@ def _axes(chart: Chart) -> Axes:
         low, high = extent(xs)
         x_ticks = ticks(low, high, whole=all(float(value).is_integer() for value in xs))
     bottom, top = extent(chart.y_range or ys, 0.03 if chart.y_range else 0.05)
-    y_ticks = [value for value in ticks(bottom, top) if chart.possible[0] <= value <= chart.possible[1]]
+    y_ticks = ticks(bottom, top, possible=chart.possible)
     left = 30 + CHARACTER * max((len(short(value)) for value in y_ticks), default=1)
 
     def x(value: float) -> float:

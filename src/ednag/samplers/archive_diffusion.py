@@ -154,7 +154,7 @@ class ArchiveDiffusion(Sampler):
 
         The memory of a run: ``epoch``, the place in the archive where its epoch begins; ``seen``, architectures
         evaluated when last told; ``opening``, unscreened evaluations still due; ``stale``, evaluations since the epoch's
-        last improvement; ``best`` of the epoch; ``nugget``, ``factors`` and ``evidence``, what it believes of the fitness
+        last improvement; ``best`` of the epoch; ``nugget`` and ``factors``, what it believes of the fitness
         (:class:`~ednag.samplers.evidence.Belief`), revised when ``judge`` architectures are evaluated; ``exhausted``, whether
         nothing new is left; ``over``, whether the next :meth:`ask` opens a new epoch; and ``left``, keys of what was pending
         when the epoch began.
@@ -273,7 +273,7 @@ class ArchiveDiffusion(Sampler):
         real = members.real[due]
         known, target = model.kernel.embed(space, members.genes[due]), normal_scores(members.rank[due], real)
         noise = declared(state.problem, members, model)[due]
-        beliefs = [likeliest(model, space, *part) for part in split(known, target, real, noise)]
+        beliefs = [likeliest(model, space, *part)[0] for part in split(known, target, real, noise)]
         belief = Belief(*(joined(field) for field in zip(*beliefs, strict=True)))
         later = count + ((count - memory["epoch"]) // 8).clamp(min=4)
         new = {"judge": later[due], **belief._asdict()}
@@ -293,8 +293,8 @@ class ArchiveDiffusion(Sampler):
         pending = self._pending(state)
 
         def fit(known: Tensor, target: Tensor, real: Tensor, noise: Tensor, *believed: Tensor) -> Mixture:
-            nugget, factors, evidence, *prior = believed
-            mixture = Belief(nugget, factors, evidence).fit(model, space, known, target, real, noise, *prior)
+            nugget, factors, *prior = believed
+            mixture = Belief(nugget, factors).fit(model, space, known, target, real, noise, *prior)
             return mixture if pending is None else mixture.expecting(space, pending)
 
         known = kernel.embed(space, members.genes)

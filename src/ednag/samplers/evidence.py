@@ -23,12 +23,10 @@ class Belief(NamedTuple):
     Attributes:
         nugget: noise variance relative to the signal's, float64 ``(R, K)``.
         factors: of the kernel, see :meth:`~ednag.samplers.kernel.Kernel.facing`, float64 ``(R, K, 2)``.
-        evidence: log of how likely they make the members, but for a constant of the run, float64 ``(R, K)``.
     """
 
     nugget: Tensor
     factors: Tensor
-    evidence: Tensor
 
     @classmethod
     def first(cls, process: GaussianProcess, space: SearchSpace, like: Tensor) -> Belief:
@@ -42,13 +40,12 @@ class Belief(NamedTuple):
         first = [kernels[0] for kernels in process.kinds_in(space)]
         factors = torch.tensor(first, dtype=torch.float64, device=like.device)
         nugget = torch.full((len(like), len(first)), process.nuggets[0], dtype=torch.float64, device=like.device)
-        return cls(nugget, factors.expand(len(like), -1, -1).clone(), torch.zeros_like(nugget))
+        return cls(nugget, factors.expand(len(like), -1, -1).clone())
 
-    def likeliest(self) -> Belief:
-        """Believe in one kind alone: the likeliest."""
-        run = torch.arange(len(self.nugget), device=self.nugget.device)
-        best = self.evidence.argmax(1)
-        return Belief(*(field[run, best][:, None] for field in self))
+    def alone(self, kind: Tensor) -> Belief:
+        """Believe in one kind of each run alone, int64 ``(R,)``."""
+        run = torch.arange(len(kind), device=kind.device)
+        return Belief(*(field[run, kind][:, None] for field in self))
 
     def fit(
         self,
@@ -112,7 +109,7 @@ def likeliest(
     target: Tensor,
     member: Tensor,
     noise: Tensor | None = None,
-) -> Belief:
+) -> tuple[Belief, Tensor]:
     """Choose a kernel of each kind, and a nugget, by the marginal likelihood (Rasmussen & Williams 2006, eq. 5.8).
 
     While members are few, log-normal priors around :data:`USUAL_NUGGET` and factors of 1 decide. Between the kinds
@@ -126,6 +123,10 @@ def likeliest(
         target: their values, float64 ``(R, M)``, zero mean over members, 0 elsewhere.
         member: which of them count, bool ``(R, M)``.
         noise: see :meth:`GaussianProcess.predict`.
+
+    Returns:
+        what is believed; and of each kind how likely it makes the members, a logarithm but for a constant of the run,
+        float64 ``(R, K)``.
     """
     nuggets = torch.tensor(process.nuggets, dtype=torch.float64, device=known.device)
     of_nugget = -(nuggets / USUAL_NUGGET).log().square() / 2
@@ -145,7 +146,8 @@ def likeliest(
         best = rounded.sort(dim=0, descending=True, stable=True).indices[0]
         kernel = torch.div(best, len(nuggets), rounding_mode="floor")
         found.append((nuggets[best % len(nuggets)], factors[kernel], rounded.amax(0) / 2**16))
-    return Belief(*(torch.stack(of, 1) for of in zip(*found, strict=True)))
+    nugget, factors, evidence = (torch.stack(of, 1) for of in zip(*found, strict=True))
+    return Belief(nugget, factors), evidence
 
 
 def log_likelihood(factor: Tensor, target: Tensor, member: Tensor) -> Tensor:

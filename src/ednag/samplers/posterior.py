@@ -58,8 +58,10 @@ def posterior_mean(problem: Problem, archive: Archive, process: GaussianProcess 
     noise = torch.zeros_like(fitness) if error is None else model.relative(declared_noise(fitness, error, member))
 
     def smooth(known: Tensor, target: Tensor, member: Tensor, noise: Tensor) -> Tensor:
-        belief = likeliest(model, problem.space, known, target, member, noise).likeliest()
-        return belief.fit(model, problem.space, known, target, member, noise).predict(known).mean
+        belief, evidence = likeliest(model, problem.space, known, target, member, noise)
+        return (
+            belief.alone(evidence.argmax(1)).fit(model, problem.space, known, target, member, noise).predict(known).mean
+        )
 
     target = normal_scores(average_rank(fitness, member), member)
     mean = in_parts(smooth, model.kernel.embed(problem.space, genes), target, member, noise)
